@@ -1,0 +1,39 @@
+"""Explain image classifiers, and measure the explanations.
+
+    dataset = load_dataset("shapes")                            # images in [0, 1], labels, masks
+    model = load_model("shapes")                                # images -> logits
+    picked = dataset.per_class(2)
+    maps = attribution.integrated_gradients(model, picked.images, picked.labels)
+    heat = attribution.heatmap(maps)                            # one value a pixel
+    curve = metrics.deletion(model, picked.images, picked.labels, heat)
+    plotting.plot_curves({"integrated gradients": curve})       # low area: the map is right
+
+The data flows one way, and so do the imports: data, models -> attribution -> metrics -> plotting.
+"""
+
+from importlib import import_module
+
+_MODULES = ("attribution", "baselines", "data", "metrics", "models", "plotting", "training")
+_NAMES = {
+    "Dataset": "data",
+    "load_dataset": "data",
+    "load_image": "data",
+    "Classifier": "models",
+    "load_model": "models",
+    "predict": "models",
+}
+
+__all__ = [*_MODULES, *_NAMES]
+
+
+def __getattr__(name: str):
+    # On demand: importing the package costs nothing, and plotting needs no training.
+    if name in _MODULES:
+        return import_module(f"practical.{name}")
+    if name in _NAMES:
+        return getattr(import_module(f"practical.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'practical' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

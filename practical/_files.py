@@ -1,0 +1,103 @@
+"""Where downloads live, and writing a file so that nobody ever sees half of it."""
+
+import contextlib
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+# C++ writers (array_record) report errno as text alone.
+_FULL_TEXT = re.compile("|".join(re.escape(os.strerror(number)) for number in sorted(_FULL)))
+
+
+class DownloadError(RuntimeError):
+    """A server did not answer, or what it sent is not what was expected."""
+
+
+class CacheFolderError(RuntimeError):
+    """The folder that downloads go to cannot be written, or its disk is full."""
+
+
+def home() -> Path:
+    """Return the one folder that downloads and caches go to.
+
+    `PRACTICAL_HOME` names it; without it, it is `downloads/` beside the notebooks, or in the
+    working folder where the package was installed without them.
+    """
+    if named := os.environ.get("PRACTICAL_HOME"):
+        return Path(named).expanduser()
+    beside = _CHECKOUT if (_CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
+    return beside / "downloads"
+
+
+def mirror() -> str | None:
+    """Return the server named by `PRACTICAL_MIRROR`, which stands in for all others, or None.
+
+    Raises:
+        ValueError: If it is no http(s) address.
+    """
+    named = os.environ.get("PRACTICAL_MIRROR", "").strip().rstrip("/")
+    if not named:
+        return None
+    if urlsplit(named).scheme not in ("http", "https") or not urlsplit(named).hostname:
+        raise ValueError(
+            f"PRACTICAL_MIRROR must be an address such as http://127.0.0.1:8000, got {named!r}"
+        )
+    return named
+
+
+def cache_folder(kind: str) -> Path:
+    """Return the folder below `home()` for downloads of one kind from the present server.
+
+    Each server has its own, so that what a mirror gave never passes for the original.
+    """
+    server = mirror()
+    origin = re.sub(r"[^A-Za-z0-9.-]+", "_", server.split("://")[1]) if server else "original"
+    return (home() / kind / origin).resolve()
+
+
+@contextlib.contextmanager
+def explain_cache_errors(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong in writing below `folder` into a `CacheFolderError` that says so."""
+    remedy = "or name another folder in the environment variable PRACTICAL_HOME"
+    try:
+        yield
+    except (DownloadError, CacheFolderError):
+        raise
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None)
+        if number in _FULL or _FULL_TEXT.search(str(error)):
+            raise CacheFolderError(
+                f"the disk of {folder} is full ({error}); make room, {remedy}"
+            ) from error
+        if number in _CLOSED:
+            raise CacheFolderError(
+                f"{folder} cannot be written ({error}); make it a writable folder, {remedy}"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` on success and vanishes on any failure.
+
+    A reader sees the old file or the whole new one, also after a kill or on a full disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp made it private
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""What every explanation and metric checks before it computes, and after."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from practical._jit import as_argument, is_traced
+
+ArrayLike = jax.Array | np.ndarray
+Images = Float[ArrayLike, "batch height width channels"]
+Targets = Int[ArrayLike, " batch"] | Sequence[int]
+Heatmaps = Float[ArrayLike, "batch height width"]
+Model = Callable[[Array], Array]
+
+
+class Inputs(NamedTuple):
+    """Checked arguments, ready for a jitted core."""
+
+    model: Model  # a pytree
+    images: Float[Array, "batch height width channels"]
+    targets: Int[Array, " batch"]
+
+
+def check_inputs(model: Model, images: Images, targets: Targets) -> Inputs:
+    """Check a model with its images and targets, and return them as a jitted core takes them.
+
+    Values are looked at only where they exist: under somebody's own `jax.jit` the shapes are
+    checked and the values are not.
+
+    Raises:
+        ValueError: If images, targets or the model's answers break the contract.
+        TypeError: If the model is not callable.
+    """
+    argument = as_argument(model)
+    images = check_images(images)
+    logits = _logits_shape(argument, images)
+    return Inputs(argument, images, _check_targets(targets, len(images), logits.shape[1]))
+
+
+def check_images(images: Images, *, name: str = "images") -> Float[Array, "b h w c"]:
+    """Return `images` as float32, or say what is wrong with them."""
+    shape = np.shape(images)
+    if len(shape) != 4:
+        hint = "; add a batch axis: images[None]" if len(shape) == 3 else ""
+        raise ValueError(f"{name} must have shape (batch, height, width, 3), got {shape}{hint}")
+    if shape[1] == 3 and shape[3] != 3:
+        raise ValueError(
+            f"{name} must have channels last, (batch, height, width, 3), got {shape}; "
+            "images.transpose(0, 2, 3, 1) moves them there"
+        )
+    if 0 in shape:
+        raise ValueError(f"{name} must hold at least one image and pixel, got shape {shape}")
+    dtype = np.asarray(images).dtype if not hasattr(images, "dtype") else images.dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"{name} must be floating-point numbers in [0, 1], got {dtype}; for 8-bit images "
+            "divide by 255"
+        )
+    array = jnp.asarray(images, jnp.float32)
+    if not is_traced(array):
+        values = np.asarray(array)
+        check_finite(values, name)
+        low, high = float(values.min()), float(values.max())
+        if low < 0 or high > 1:
+            wrong = int(np.flatnonzero(((values < 0) | (values > 1)).any((1, 2, 3)))[0])
+            raise ValueError(
+                f"{name} must be in [0, 1] (normalisation belongs to the model), got values from "
+                f"{low:.4g} to {high:.4g}, first in image {wrong}"
+            )
+    return array
+
+
+def check_finite(values: ArrayLike, name: str) -> None:
+    """Raise ValueError if any row of `values` is not finite, saying which; tracers pass."""
+    if is_traced(values):
+        return
+    array = np.asarray(values)
+    finite = np.isfinite(array.reshape(len(array), -1)).all(1)
+    if not finite.all():
+        wrong = np.flatnonzero(~finite)
+        listed = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
+        raise ValueError(f"{name} must be finite, got NaN or infinity for image {listed}")
+
+
+def check_answer(values: Array, method: str) -> Array:
+    """Return a method's answer, or say for which images the model made it NaN or infinite."""
+    check_finite(values, f"{method}'s answer (so the model's logits or their gradients)")
+    return values
+
+
+def check_count(name: str, value: int, *, least: int = 1) -> int:
+    """Return `value`, or raise ValueError unless it is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def _check_targets(targets: Targets, count: int, classes: int) -> Int[Array, " batch"]:
+    dtype = targets.dtype if hasattr(targets, "dtype") else np.asarray(targets).dtype
+    shape = np.shape(targets)
+    if shape != (count,):
+        raise ValueError(
+            f"targets must give one class for each of the {count} images, shape ({count},), "
+            f"got shape {shape}"
+        )
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"targets must be integers (class indices), got {dtype}")
+    if not is_traced(targets):
+        values = np.asarray(targets)
+        wrong = np.flatnonzero((values < 0) | (values >= classes))
+        if wrong.size:
+            raise ValueError(
+                f"targets must be classes from 0 to {classes - 1}, got {values[wrong[0]]} for "
+                f"image {wrong[0]}"
+            )
+    return jnp.asarray(targets, jnp.int32)
+
+
+_call = jax.jit(lambda model, images: model(images))  # never run: its traces are cached
+
+
+def _logits_shape(model: Model, images: Array) -> jax.ShapeDtypeStruct:
+    spec = jax.ShapeDtypeStruct(images.shape, images.dtype)
+    try:
+        logits = _call.eval_shape(model, spec)
+    except Exception as error:
+        raise ValueError(
+            f"model must accept images of shape {images.shape} in float32; it raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    good = (
+        isinstance(logits, jax.ShapeDtypeStruct)
+        and logits.ndim == 2
+        and logits.shape[0] == len(images)
+        and jnp.issubdtype(logits.dtype, jnp.floating)
+    )
+    if not good:
+        raise ValueError(
+            f"model must return floating-point logits of shape ({len(images)}, classes) for "
+            f"{len(images)} images, got {logits}"
+        )
+    return logits

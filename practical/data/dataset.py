@@ -1,0 +1,123 @@
+"""The one form that every data set takes, and images that are read when they are looked at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+_CACHE_BYTES = 2 * 2**30  # decoded pixels kept in memory per array; above, they are read again
+
+
+class LazyArray:
+    """Rows that are made on first access: `read(i)` gives row `i`, of `shape[1:]` and `dtype`.
+
+    Index it like a NumPy array along the first axis: an int, a slice, integers or booleans. Rows
+    of uint8 are images in 0..255 and come out as float32 in [0, 1]. Rows read once stay in memory
+    (one byte a value) while the whole array fits in 2 GiB.
+    """
+
+    def __init__(self, read: Callable[[int], np.ndarray], shape: Sequence[int], dtype: type):
+        self.shape = tuple(int(n) for n in shape)
+        self.dtype = np.dtype(np.float32 if dtype is np.uint8 else dtype)
+        self._read = read
+        fits = np.prod(self.shape, dtype=np.int64) * np.dtype(dtype).itemsize <= _CACHE_BYTES
+        # np.empty takes memory only as rows are written.
+        self._rows = np.empty(self.shape, dtype) if fits else None
+        self._have = np.zeros(self.shape[0], bool)
+        self._stored = np.dtype(dtype)
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, index) -> np.ndarray:
+        wanted = np.arange(len(self))[index]
+        rows = self._fetch(np.atleast_1d(wanted).ravel())
+        rows = rows.reshape(*np.shape(wanted), *self.shape[1:])
+        return rows / np.float32(255) if self._stored == np.uint8 else rows
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("a LazyArray makes its rows on demand and cannot be viewed uncopied")
+        whole = self[:]
+        return whole if dtype is None else whole.astype(dtype)
+
+    def _fetch(self, wanted: np.ndarray) -> np.ndarray:
+        if self._rows is None:
+            return self._read_many(wanted)
+        with self._lock:
+            missing = np.unique(wanted[~self._have[wanted]])
+            if missing.size:
+                self._rows[missing] = self._read_many(missing)
+                self._have[missing] = True
+            return self._rows[wanted]
+
+    def _read_many(self, wanted: np.ndarray) -> np.ndarray:
+        out = np.empty((len(wanted), *self.shape[1:]), self._stored)
+
+        def put(place: int) -> None:
+            out[place] = self._read(int(wanted[place]))
+
+        if len(wanted) < 4:  # starting threads costs more than it saves
+            for place in range(len(wanted)):
+                put(place)
+        else:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(put, range(len(wanted))))
+        return out
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with their classes, and the masks of their objects where those are known."""
+
+    images: np.ndarray | LazyArray  # (N, H, W, 3) float32 in [0, 1]
+    labels: np.ndarray  # (N,) int32 in 0..C-1
+    class_names: tuple[str, ...]  # C names that people can read
+    masks: np.ndarray | LazyArray | None = None  # (N, H, W) bool: True on the object
+    name: str = ""  # what `load_dataset` was asked for
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        height, width = self.images.shape[1:3]
+        masks = "with" if self.masks is not None else "without"
+        return (
+            f"Dataset({self.name!r}: {len(self)} images of {height}x{width} pixels, "
+            f"{len(self.class_names)} classes, {masks} object masks)"
+        )
+
+    def select(self, indices) -> Dataset:
+        """Return the images at `indices` (integers, booleans or a slice), read into memory."""
+        return replace(
+            self,
+            images=self.images[indices],
+            labels=self.labels[indices],
+            masks=None if self.masks is None else self.masks[indices],
+        )
+
+    def per_class(self, count: int = 1) -> Dataset:
+        """Return the first `count` images of each class, class by class, read into memory.
+
+        Raises:
+            ValueError: If a class has fewer than `count` images.
+        """
+        indices = []
+        for label, name in enumerate(self.class_names):
+            found = np.flatnonzero(self.labels == label)[:count]
+            if len(found) < count:
+                raise ValueError(
+                    f"count must be at most the images of each class; {name!r} has "
+                    f"{len(found)}, got count={count}"
+                )
+            indices.append(found)
+        return self.select(np.concatenate(indices))

@@ -1,0 +1,309 @@
+"""Imagenette, ten classes of ImageNet photographs, through TensorFlow Datasets without TensorFlow.
+
+TensorFlow Datasets' own builder needs TensorFlow to list files. Ours downloads the same archive
+with the same checksum, reads it with `tarfile` (archive.py), and writes array_record files, which
+`as_data_source` reads back.
+"""
+
+import contextlib
+import csv
+import errno
+import re
+import shutil
+import urllib.error
+import urllib.request
+import zlib
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from filelock import FileLock
+from requests.exceptions import RequestException
+from tensorflow_datasets.core.download.checksums import UrlInfo
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.util import DownloadError as TfdsDownloadError
+from tensorflow_datasets.core.utils import Size
+
+from practical._files import DownloadError, cache_folder, explain_cache_errors, mirror
+from practical.data.archive import CLASSES, SPLITS, members, survey
+from practical.data.dataset import Dataset, LazyArray
+from practical.data.folder import spread_over_classes
+from practical.data.images import decode, resize_and_crop
+
+_LABELS = {wnid: label for label, wnid in enumerate(CLASSES)}
+_ORIGIN = "https://s3.amazonaws.com/fast-ai-imageclas"
+_TIMEOUT = 20  # seconds for a server to answer
+
+# A split is written in parts of about this size: TensorFlow Datasets holds a part in memory, and
+# from 1 GB on it would spill to disk with TensorFlow.
+_PART_BYTES = 400_000_000
+
+
+class Archive(NamedTuple):
+    """A file on the server, as it must arrive."""
+
+    folder: str  # the top folder inside; the file is `folder`.tgz
+    size: int  # bytes
+    sha256: str
+
+
+# From tensorflow_datasets/datasets/imagenette/checksums.tsv of tensorflow-datasets 4.9.10.
+ARCHIVES = {
+    "160px": Archive(
+        "imagenette2-160",
+        99_003_388,
+        "64d0c4859f35a461889e0147755a999a48b49bf38a7e0f9bd27003f10db02fe5",
+    ),
+    "320px": Archive(
+        "imagenette2-320",
+        341_663_724,
+        "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c",
+    ),
+    "full": Archive(
+        "imagenette2",
+        1_557_161_267,
+        "6cbfac238434d89fe99e651496f0812ebc7a10fa62bd42d6874042bf01de4efd",
+    ),
+}
+
+
+def imagenette(
+    split: str, *, size: str, image_size: int | None = None, count: int | None = None, seed: int = 0
+) -> Dataset:
+    """Return a split of Imagenette; the first call downloads and prepares it below `home()`.
+
+    The images come in an order drawn from `seed`, in which every class is spread evenly.
+
+    Args:
+        split: "train" or "validation".
+        size: "160px", "320px" (the shorter side) or "full".
+        image_size: Side of the squares in pixels; by default 160 for "160px", else 224.
+        count: How many, from the first; by default all.
+        seed: A non-negative integer.
+
+    Raises:
+        DownloadError: If the archive cannot be had, or is not what was expected.
+        CacheFolderError: If it cannot be stored.
+        ValueError: If `count` is over the number of images.
+    """
+    builder = _prepared(size)
+    parts = sorted(name for name in builder.info.splits if name.startswith(f"{split}_"))
+    raw = {"image": tfds.decode.SkipDecoding()}  # pyright: ignore[reportCallIssue]
+    sources = builder.as_data_source(parts, decoders=raw)
+    metadata = builder.info.metadata or {}
+    labels = np.concatenate([metadata[part] for part in parts]).astype(np.int32)
+    places = [(source, row) for source in sources for row in range(len(source))]
+    order = spread_over_classes(labels, seed=seed, count=count)
+    side = image_size or (160 if size == "160px" else 224)
+    folder = Path(builder.data_path)
+
+    def read(index: int) -> np.ndarray:
+        source, row = places[order[index]]
+        try:
+            record = source[row]
+        except Exception as error:  # the C++ reader raises many kinds
+            raise _damaged(folder, error) from error
+        return resize_and_crop(decode(record["image"], name=f"image {index} of {folder}"), side)
+
+    return Dataset(
+        images=LazyArray(read, (len(order), side, side, 3), np.uint8),
+        labels=labels[order],
+        class_names=tuple(CLASSES.values()),
+        name="imagenette",
+    )
+
+
+class PracticalImagenette(tfds.core.GeneratorBasedBuilder):
+    """Writes one archive's JPEG files, undecoded, with their labels in the metadata."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=size) for size in ARCHIVES]  # noqa: RUF012
+
+    def __init__(self, *, url: str, archive: Archive, **options):
+        self._url, self._archive = url, archive
+        self._made = tfds.core.MetadataDict()  # stored beside the records
+        super().__init__(file_format="array_record", **options)
+
+    @property
+    def url_infos(self) -> dict[str, UrlInfo]:
+        """What the download must turn out to be; the base class looks for a file of these."""
+        size, name = Size(self._archive.size), self._url.rsplit("/", 1)[1]
+        return {self._url: UrlInfo(size=size, checksum=self._archive.sha256, filename=name)}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Ten classes of ImageNet, by fast.ai.",
+            homepage="https://github.com/fastai/imagenette",
+            features=tfds.features.FeaturesDict(
+                {"image": tfds.features.Image(encoding_format="jpeg")}
+            ),
+            # Rows stay in the archive's order, so that the labels in the metadata are theirs.
+            disable_shuffling=True,
+            metadata=self._made,
+        )
+
+    def _split_generators(self, dl_manager):
+        path = Path(dl_manager.download(self._url))
+        survey(path, self._archive.folder)
+        self._made.update(url=self._url, sha256=self._archive.sha256)
+        parts = 1 + self._archive.size // _PART_BYTES
+        return {
+            f"{split}_{part}": self._generate_examples(path, split, part, parts)
+            for split in SPLITS.values()
+            for part in range(parts)
+        }
+
+    def _generate_examples(self, path: Path, split: str, part: int, parts: int):
+        labels = []
+        for name, where in members(path, self._archive.folder):
+            if where.split != split or zlib.crc32(name.encode()) % parts != part:
+                continue
+            content = where.read()
+            try:
+                decode(content, name=name, formats=("JPEG", "MPO"))
+            except ValueError as error:
+                raise DownloadError(f"{self._url} holds what is no JPEG image: {error}") from error
+            yield len(labels), {"image": content}
+            labels.append(_LABELS[where.wnid])
+        self._made[f"{split}_{part}"] = labels
+
+
+def _prepared(size: str) -> PracticalImagenette:
+    """Return the builder of `size` with its files on disk, which takes no network if they were."""
+    server, archive = mirror(), ARCHIVES[size]
+    url = f"{server or _ORIGIN}/{archive.folder}.tgz"
+    folder = cache_folder("imagenette")
+    if not _is_prepared(folder, size):
+        with explain_cache_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f"{size}.lock"):  # a second process waits here for the first
+                if not _is_prepared(folder, size):
+                    expected = archive if server is None else _expected_of(server, archive)
+                    _prepare(folder, size, url, expected)
+    try:
+        builder = PracticalImagenette(url=url, archive=archive, data_dir=folder, config=size)
+        metadata = dict(builder.info.metadata or {})
+        made_from = metadata["url"], metadata["sha256"]
+    except Exception as error:  # whatever reading a damaged description raises
+        raise _damaged(_dataset_folder(folder, size), error) from error
+    if made_from[0] != url or (server is None and made_from[1] != archive.sha256):
+        raise _damaged(_dataset_folder(folder, size), f"made from {made_from}, not from {url}")
+    return builder
+
+
+def _dataset_folder(folder: Path, size: str) -> Path:
+    return folder / PracticalImagenette.name / size / str(PracticalImagenette.VERSION)
+
+
+def _is_prepared(folder: Path, size: str) -> bool:
+    # The folder gets its name in one step, when everything in it is written.
+    return (_dataset_folder(folder, size) / "dataset_info.json").is_file()
+
+
+def _damaged(folder: Path, why: object) -> DownloadError:
+    return DownloadError(
+        f"the prepared data in {folder} is damaged ({why}); delete that folder, and the data set "
+        f"is prepared again"
+    )
+
+
+def _prepare(folder: Path, size: str, url: str, archive: Archive) -> None:
+    """Download, check and convert one archive; after a failure nothing half-made is left."""
+    # One folder of downloads per size: two sizes may be prepared at once.
+    downloads = folder / f"downloads-{size}"
+    _clear(folder, size, downloads)  # what a killed process left
+    here = any(f.stat().st_size == archive.size for f in downloads.glob("*.tgz"))
+    if not here:
+        _probe(url, archive)
+    _check_room(folder, archive.size if here else 2 * archive.size)
+    builder = PracticalImagenette(url=url, archive=archive, data_dir=folder, config=size)
+    try:
+        builder.download_and_prepare(download_dir=downloads)
+    except DownloadError:
+        shutil.rmtree(downloads, ignore_errors=True)
+        raise
+    except NonMatchingChecksumError as error:
+        shutil.rmtree(downloads, ignore_errors=True)
+        raise DownloadError(
+            f"{url} is not the expected file of {archive.size:,} bytes with sha256 "
+            f"{archive.sha256}; what came is removed. Try again later; if it persists, the "
+            f"server's file was changed or damaged. {error}"
+        ) from error
+    except (RequestException, TfdsDownloadError) as error:
+        raise DownloadError(
+            f"the download of {url} was cut off ({error}); what came is removed. Check the "
+            f"connection and load the data set again"
+        ) from error
+    finally:
+        _clear(folder, size, downloads)
+    shutil.rmtree(downloads, ignore_errors=True)  # the photographs are in the prepared files now
+
+
+def _clear(folder: Path, size: str, downloads: Path) -> None:
+    """Remove what an attempt left unfinished; a download that is whole and checked may stay."""
+    for unfinished in (
+        *_dataset_folder(folder, size).parent.glob("incomplete.*"),
+        *downloads.glob("*.tmp.*"),
+    ):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and {free:,} are free")
+
+
+def _probe(url: str, archive: Archive) -> None:
+    """Ask for the file before TensorFlow Datasets does, which retries for minutes."""
+    with _answer(urllib.request.Request(url, method="HEAD")) as answer:
+        length = answer.headers.get("Content-Length")
+    if length is not None and int(length) != archive.size:
+        raise DownloadError(
+            f"{url} is not the expected file: it has {int(length):,} bytes and should have "
+            f"{archive.size:,}. The server's file was changed or damaged; try again later"
+        )
+
+
+def _expected_of(server: str, archive: Archive) -> Archive:
+    """Return the size and checksum in the mirror's checksums.tsv, or the archive's own."""
+    url = f"{server}/checksums.tsv"
+    try:
+        with _answer(urllib.request.Request(url)) as answer:
+            table = answer.read().decode()
+    except _MissingError:
+        return archive
+    for row in csv.reader(table.splitlines(), delimiter="\t"):
+        if row and row[0].rsplit("/", 1)[-1] == f"{archive.folder}.tgz":
+            if len(row) < 3 or not row[1].isdigit() or not re.fullmatch("[0-9a-f]{64}", row[2]):
+                raise DownloadError(
+                    f"{url} has the line {row}; it should be name, bytes and sha256, by tabs"
+                )
+            return archive._replace(size=int(row[1]), sha256=row[2])
+    return archive
+
+
+class _MissingError(DownloadError):
+    """The server answered, and has no such file."""
+
+
+@contextlib.contextmanager
+def _answer(request: urllib.request.Request):
+    url = request.full_url
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            yield answer
+    except urllib.error.HTTPError as error:
+        kind = _MissingError if error.code == 404 else DownloadError
+        raise kind(
+            f"{url} cannot be downloaded: the server says {error.code} {error.reason}. Check "
+            f"PRACTICAL_MIRROR if you set it, or try again later"
+        ) from error
+    except (OSError, HTTPException) as error:
+        raise DownloadError(
+            f"no answer from the server of {url} ({error}). Check the connection, and "
+            f"PRACTICAL_MIRROR if you set it, or try again later"
+        ) from error

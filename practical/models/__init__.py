@@ -1,0 +1,21 @@
+"""Classifiers: build, load, save, and ask them."""
+
+from practical.models.classifier import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Classifier,
+    from_torchvision,
+    new_resnet,
+)
+from practical.models.loading import load_model
+from practical.models.predict import predict
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Classifier",
+    "from_torchvision",
+    "load_model",
+    "new_resnet",
+    "predict",
+]

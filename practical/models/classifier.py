@@ -1,0 +1,261 @@
+"""A ResNet classifier as a JAX pytree: weights are leaves, everything else is structure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax_resnet import Sequential
+from jaxtyping import Array, Float
+
+from practical._files import atomic_path
+from practical.models import torchvision
+from practical.models.architecture import Architecture
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["variables", "mean", "std"],
+    meta_fields=["architecture", "class_names"],
+)
+@dataclass(frozen=True)
+class Classifier:
+    """A callable from images (B, H, W, 3) in [0, 1] to logits (B, C), in inference mode.
+
+    Normalisation is inside. Being a pytree, it passes through `jax.jit` as an argument, and
+    another set of weights never compiles anew.
+    """
+
+    architecture: Architecture
+    class_names: tuple[str, ...]
+    variables: Mapping[str, Any] = field(repr=False)  # flax's {"params": ..., "batch_stats": ...}
+    mean: Float[Array, " 3"] = field(repr=False)  # of the images, per channel, in [0, 1]
+    std: Float[Array, " 3"] = field(repr=False)
+
+    def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b c"]:
+        """Return the logits of each image."""
+        return self.head(self.features(images))
+
+    def features(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b y x k"]:
+        """Return the last convolutional feature maps, after the ReLU."""
+        body = Sequential(self.architecture.module().layers[:-2])
+        return body.apply(self.variables, (images - self.mean) / self.std)
+
+    def head(self, features: Float[Array, "b y x k"]) -> Float[Array, "b c"]:
+        """Return the logits of feature maps: global average pool, then a dense layer."""
+        dense = self.variables["params"][self.architecture.dense]
+        return features.mean((1, 2)) @ dense["kernel"] + dense["bias"]
+
+    def kernels(self) -> dict[str, Float[Array, "h w i o"]]:
+        """Return every convolution's kernel (HWIO) under its torchvision name, in order."""
+        params = self.variables["params"]
+        return {
+            name: _descend(params, place)["Conv_0"]["kernel"]
+            for name, _, place in self.architecture.convolutions()
+        }
+
+    def replace_kernels(self, kernels: Mapping[str, Any]) -> Classifier:
+        """Return a classifier with the kernels named in `kernels` (HWIO) in place of its own.
+
+        Raises:
+            ValueError: If a name is no convolution of this network, or a shape differs.
+        """
+        places = {name: place for name, _, place in self.architecture.convolutions()}
+        params = jax.tree.map(lambda leaf: leaf, self.variables["params"])  # new dicts, same leaves
+        for name, kernel in kernels.items():
+            if name not in places:
+                raise ValueError(
+                    f"kernels must name convolutions of this network, got {name!r}; "
+                    f"it has {', '.join(places)}"
+                )
+            conv = _descend(params, places[name])["Conv_0"]
+            if np.shape(kernel) != conv["kernel"].shape:
+                raise ValueError(
+                    f"kernels[{name!r}] must have shape {conv['kernel'].shape} (HWIO), "
+                    f"got {np.shape(kernel)}"
+                )
+            conv["kernel"] = jnp.asarray(kernel, conv["kernel"].dtype)
+        return replace(self, variables={**self.variables, "params": params})
+
+    def select_classes(self, indices: Sequence[int], class_names: Sequence[str]) -> Classifier:
+        """Return a classifier whose head answers for the classes at `indices` alone."""
+        if len(indices) != len(class_names):
+            raise ValueError(
+                f"class_names must have one name for each of the {len(indices)} indices, "
+                f"got {len(class_names)}"
+            )
+        wrong = [i for i in indices if not 0 <= i < self.architecture.classes]
+        if wrong:
+            raise ValueError(
+                f"indices must be from 0 to {self.architecture.classes - 1}, got {wrong}"
+            )
+        dense = self.variables["params"][self.architecture.dense]
+        chosen = np.asarray(indices)
+        return self._with_head(
+            {"kernel": dense["kernel"][:, chosen], "bias": dense["bias"][chosen]}, class_names
+        )
+
+    def reset_head(self, class_names: Sequence[str], *, key: jax.Array) -> Classifier:
+        """Return a classifier with a new random head, to be fine-tuned on other classes."""
+        dense = self.variables["params"][self.architecture.dense]
+        inputs = dense["kernel"].shape[0]
+        kernel = jax.nn.initializers.lecun_normal()(key, (inputs, len(class_names)))
+        return self._with_head({"kernel": kernel, "bias": jnp.zeros(len(class_names))}, class_names)
+
+    def _with_head(self, dense: dict[str, jax.Array], class_names: Sequence[str]) -> Classifier:
+        params = {**self.variables["params"], self.architecture.dense: dense}
+        return replace(
+            self,
+            architecture=replace(self.architecture, classes=len(class_names)),
+            class_names=tuple(class_names),
+            variables={**self.variables, "params": params},
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the classifier as safetensors with torchvision's names, atomically.
+
+        The metadata holds what the shapes do not say, so that `load` needs nothing else.
+        """
+        from safetensors.numpy import save_file
+
+        state = torchvision.to_state_dict(self.architecture, self.variables)
+        about = {
+            "architecture": asdict(self.architecture),
+            "class_names": self.class_names,
+            "mean": np.asarray(self.mean).tolist(),
+            "std": np.asarray(self.std).tolist(),
+        }
+        with atomic_path(Path(path)) as temporary:
+            save_file(state, temporary, metadata={"practical": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Classifier:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged, or was not written by `save`.
+        """
+        state, metadata = torchvision.read_safetensors(path)
+        if "practical" not in metadata:
+            raise ValueError(
+                f"{path} holds no description of a Classifier, so it was not written by "
+                "Classifier.save; give a torchvision file's tensors to models.from_torchvision"
+            )
+        about = json.loads(metadata["practical"])
+        fields = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in about["architecture"].items()
+        }
+        architecture = Architecture(**fields)
+        return cls(
+            architecture=architecture,
+            class_names=tuple(about["class_names"]),
+            variables=torchvision.to_variables(architecture, state),
+            mean=jnp.array(about["mean"], jnp.float32),
+            std=jnp.array(about["std"], jnp.float32),
+        )
+
+
+def from_torchvision(
+    state_dict: Mapping[str, np.ndarray],
+    *,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    class_names: Sequence[str] | None = None,
+    stem_stride: int = 2,
+    pool: bool = True,
+) -> Classifier:
+    """Build a classifier from a torchvision-style ResNet state dict of NumPy arrays.
+
+    Block type, stages, widths and groups are read off the shapes. What no shape tells are
+    arguments: the normalisation, the stem's stride, and whether a 3x3 max-pool follows it.
+
+    Raises:
+        ValueError: If a tensor is missing, left over, or of a shape that no ResNet has.
+    """
+    architecture = torchvision.read_architecture(state_dict, stem_stride=stem_stride, pool=pool)
+    names = class_names or [f"class {i}" for i in range(architecture.classes)]
+    if len(names) != architecture.classes:
+        raise ValueError(
+            f"class_names must have one name for each of the {architecture.classes} classes, "
+            f"got {len(names)}"
+        )
+    return Classifier(
+        architecture=architecture,
+        class_names=tuple(names),
+        variables=torchvision.to_variables(architecture, state_dict),
+        mean=_three("mean", mean),
+        std=_three("std", std),
+    )
+
+
+def new_resnet(
+    class_names: Sequence[str],
+    *,
+    key: jax.Array,
+    block: str = "basic",
+    stage_sizes: Sequence[int] = (1, 2, 2),
+    widths: Sequence[int] = (32, 64, 128),
+    stem_width: int = 32,
+    stem_kernel: int = 7,
+    stem_stride: int = 2,
+    pool: bool = False,
+    mean: Sequence[float] = (0.5, 0.5, 0.5),
+    std: Sequence[float] = (0.25, 0.25, 0.25),
+) -> Classifier:
+    """Return a small ResNet with random weights; by default 8x8 feature maps at 64 pixels.
+
+    Raises:
+        ValueError: If `block` is neither "basic" nor "bottleneck", or stages and widths differ
+            in number.
+    """
+    if block not in ("basic", "bottleneck"):
+        raise ValueError(f'block must be "basic" or "bottleneck", got {block!r}')
+    if len(stage_sizes) != len(widths) or not widths:
+        raise ValueError(
+            f"widths must give one width for each stage, got stage_sizes={tuple(stage_sizes)} and "
+            f"widths={tuple(widths)}"
+        )
+    architecture = Architecture(
+        block=block,
+        stage_sizes=tuple(stage_sizes),
+        widths=tuple(widths),
+        classes=len(class_names),
+        stem_width=stem_width,
+        stem_kernel=stem_kernel,
+        stem_stride=stem_stride,
+        pool=pool,
+        expansion=1 if block == "basic" else 4,
+    )
+    variables = architecture.module().init(key, jnp.zeros((1, 64, 64, 3)))
+    return Classifier(
+        architecture=architecture,
+        class_names=tuple(class_names),
+        variables=dict(variables),
+        mean=_three("mean", mean),
+        std=_three("std", std),
+    )
+
+
+def _three(name: str, values: Sequence[float]) -> jax.Array:
+    array = jnp.asarray(values, jnp.float32)
+    if array.shape != (3,):
+        raise ValueError(f"{name} must be three numbers, one a colour channel, got {values!r}")
+    return array
+
+
+def _descend(tree: Any, place: Sequence[str]) -> Any:
+    for name in place:
+        tree = tree[name]
+    return tree

@@ -1,0 +1,153 @@
+"""torchvision's names and layouts for a ResNet's weights, to and from jax-resnet's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from practical.models.architecture import Architecture
+
+_NORM = (  # torchvision's suffix, flax's collection and name
+    ("weight", "params", "scale"),
+    ("bias", "params", "bias"),
+    ("running_mean", "batch_stats", "mean"),
+    ("running_var", "batch_stats", "var"),
+)
+
+
+def read_architecture(
+    state_dict: Mapping[str, np.ndarray], *, stem_stride: int, pool: bool
+) -> Architecture:
+    """Read the architecture off the names and shapes of a torchvision ResNet's tensors."""
+
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in state_dict:
+            raise ValueError(
+                f"state_dict must be a torchvision-style ResNet's; it has no {name!r}"
+                f" among its {len(state_dict)} tensors (first: {next(iter(state_dict), None)!r})"
+            )
+        return tuple(state_dict[name].shape)
+
+    stem = shape("conv1.weight")
+    bottleneck = "layer1.0.conv3.weight" in state_dict
+    stage_sizes, widths = [], []
+    while f"layer{len(widths) + 1}.0.conv1.weight" in state_dict:
+        stage = f"layer{len(widths) + 1}"
+        widths.append(shape(f"{stage}.0.conv1.weight")[0])
+        blocks = 0
+        while f"{stage}.{blocks}.conv1.weight" in state_dict:
+            blocks += 1
+        stage_sizes.append(blocks)
+    last = "conv3" if bottleneck else "conv2"
+    first_width, second = shape("layer1.0.conv1.weight")[0], shape("layer1.0.conv2.weight")
+    return Architecture(
+        block="bottleneck" if bottleneck else "basic",
+        stage_sizes=tuple(stage_sizes),
+        widths=tuple(widths),
+        classes=shape("fc.weight")[0],
+        stem_width=stem[0],
+        stem_kernel=stem[2],
+        stem_stride=stem_stride,
+        pool=pool,
+        groups=first_width // second[1],
+        expansion=shape(f"layer1.0.{last}.weight")[0] // first_width,
+    )
+
+
+def to_variables(architecture: Architecture, state_dict: Mapping[str, np.ndarray]) -> dict:
+    """Return flax variables, after checking every tensor's name and shape.
+
+    Raises:
+        ValueError: If a tensor is missing, left over, or of another shape or not finite.
+    """
+    import jax  # for eval_shape: the module itself says what it needs
+
+    expected = jax.eval_shape(
+        architecture.module().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3))
+    )
+    tensors = {
+        name: np.asarray(value, np.float32)
+        for name, value in state_dict.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
+    for name, (collection, *place) in _places(architecture).items():
+        if name not in tensors:
+            raise ValueError(f"state_dict must have {name!r}, which this ResNet needs; it has not")
+        array = _to_flax(name, tensors.pop(name))
+        needs, holds = expected[collection], variables[collection]
+        for step in place[:-1]:
+            needs, holds = needs[step], holds.setdefault(step, {})
+        if array.shape != needs[place[-1]].shape:
+            raise ValueError(
+                f"state_dict[{name!r}] must have shape {needs[place[-1]].shape} in this ResNet "
+                f"(height, width, in, out for a convolution), got {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"state_dict[{name!r}] must be finite, got NaN or infinity in it")
+        holds[place[-1]] = jnp.asarray(array)
+    if tensors:
+        raise ValueError(
+            "state_dict must hold a ResNet's tensors and no others, got "
+            + ", ".join(sorted(tensors)[:5])
+            + (f" and {len(tensors) - 5} more" if len(tensors) > 5 else "")
+        )
+    return variables
+
+
+def to_state_dict(architecture: Architecture, variables: Mapping[str, Any]) -> dict:
+    """Return torchvision's tensors (OIHW, contiguous float32 NumPy) of flax variables."""
+    state = {}
+    for name, (*place, leaf) in _places(architecture).items():
+        tree: Any = variables
+        for step in place:
+            tree = tree[step]
+        state[name] = np.ascontiguousarray(_from_flax(name, np.asarray(tree[leaf], np.float32)))
+    return state
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the tensors and the metadata of a safetensors file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or of another format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no weights file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}); delete it and fetch it again"
+        ) from error
+
+
+def _places(architecture: Architecture) -> dict[str, tuple[str, ...]]:
+    """Return torchvision name -> (flax collection, path)."""
+    places = {}
+    for conv, norm, place in architecture.convolutions():
+        places[f"{conv}.weight"] = ("params", *place, "Conv_0", "kernel")
+        for suffix, collection, leaf in _NORM:
+            places[f"{norm}.{suffix}"] = (collection, *place, "BatchNorm_0", leaf)
+    places["fc.weight"] = ("params", architecture.dense, "kernel")
+    places["fc.bias"] = ("params", architecture.dense, "bias")
+    return places
+
+
+def _to_flax(name: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim == 4:
+        return array.transpose(2, 3, 1, 0)
+    return array.T if name == "fc.weight" else array
+
+
+def _from_flax(name: str, array: np.ndarray) -> np.ndarray:
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    return array.T if name == "fc.weight" else array

@@ -1,0 +1,220 @@
+"""Pictures: images, heatmaps over images, methods side by side, and curves. Axes in, Axes out.
+
+A colour means one value: maps that are compared share a scale, and each scale is drawn beside
+them. Signed maps are red for evidence for the class, blue for evidence against it, and white at
+zero; maps without a sign start at zero.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+
+from practical._inputs import ArrayLike, check_finite, check_images
+from practical.metrics import Curve, bootstrap_interval
+
+_SIGNED, _UNSIGNED = "RdBu_r", "inferno"
+_CLIP = 99.5  # percentile of |value| at which a scale ends, so that one pixel cannot darken the rest
+
+
+def plot_images(
+    images: Float[ArrayLike, "n h w 3"],
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 10,
+    axes: Sequence[Axes] | None = None,
+) -> list[Axes]:
+    """Show images (N, H, W, 3) in [0, 1] in rows of `columns`, one title each.
+
+    Raises:
+        ValueError: If images are not in [0, 1], or titles or axes are not one an image.
+    """
+    images = np.asarray(check_images(images))
+    _one_each("titles", titles, len(images))
+    _one_each("axes", axes, len(images))
+    axes = _grid(len(images), columns) if axes is None else list(axes)
+    for place, (image, ax) in enumerate(zip(images, axes, strict=True)):
+        ax.imshow(image, vmin=0, vmax=1)
+        _bare(ax)
+        if titles is not None:
+            ax.set_title(titles[place], fontsize=9)
+    return axes
+
+
+def plot_heatmap(
+    heatmap: Float[ArrayLike, "h w"],
+    image: Float[ArrayLike, "h w 3"] | None = None,
+    *,
+    limit: float | None = None,
+    signed: bool | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Show one heatmap (H, W), over its image in grey when there is one.
+
+    Args:
+        heatmap: Any units; finite.
+        image: (H, W, 3) in [0, 1]. Where the map is zero, the image shows through.
+        limit: The value where the colours end, above 0; pass the same one to maps that are
+            compared. By default the map's own 99.5th percentile of magnitude.
+        signed: Colours for both signs; by default where the map has a negative value.
+        ax: Where to draw.
+
+    Raises:
+        ValueError: If shapes differ, a value is not finite, or `limit` is not above 0.
+    """
+    heatmap = np.asarray(heatmap, np.float32)
+    if heatmap.ndim != 2:
+        raise ValueError(f"heatmap must have shape (height, width), got {heatmap.shape}")
+    check_finite(heatmap[None], "heatmap")
+    signed = bool(heatmap.min() < 0) if signed is None else signed
+    limit = shared_limit(heatmap[None]) if limit is None else limit
+    if not limit > 0:
+        raise ValueError(f"limit must be above 0, got {limit!r}")
+    ax = plt.subplots(figsize=(3, 3))[1] if ax is None else ax
+    colours, norm = _scale(limit, signed)
+    if image is None:
+        ax.imshow(heatmap, cmap=colours, norm=norm)
+    else:
+        grey = np.asarray(check_images(np.asarray(image)[None]))[0].mean(-1)
+        if grey.shape != heatmap.shape:
+            raise ValueError(f"image must have {heatmap.shape} pixels, got {grey.shape}")
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=1)
+        # The opacity is the magnitude: no evidence, no colour.
+        ax.imshow(colours(norm(heatmap)), alpha=np.clip(np.abs(heatmap) / limit, 0, 1) ** 0.5)
+    _bare(ax)
+    return ax
+
+
+def plot_methods(
+    images: Float[ArrayLike, "n h w 3"],
+    maps: Mapping[str, Float[ArrayLike, "n h w"]],
+    titles: Sequence[str] | None = None,
+    *,
+    units: Mapping[str, str] | None = None,
+) -> Figure:
+    """Show methods (rows) on images (columns), each method on one scale for all its images.
+
+    Methods measure different things, so each row has its own scale, drawn beside it; within a row
+    a strong colour is more than a weak one, from image to image as well.
+
+    Args:
+        images: (N, H, W, 3) in [0, 1].
+        maps: For each method, heatmaps (N, H, W).
+        titles: One an image.
+        units: For each method, the unit beside its scale.
+
+    Raises:
+        ValueError: If there is no method, or its maps do not fit the images.
+    """
+    images = np.asarray(check_images(images))
+    _one_each("titles", titles, len(images))
+    if not maps:
+        raise ValueError("maps must hold at least one method, got none")
+    for name, heatmaps in maps.items():
+        if np.shape(heatmaps) != images.shape[:3]:
+            raise ValueError(
+                f"maps[{name!r}] must have shape {images.shape[:3]}, got {np.shape(heatmaps)}"
+            )
+    rows = 1 + len(maps)
+    figure, grid = plt.subplots(
+        rows, len(images), figsize=(1.25 * len(images) + 1.7, 1.28 * rows), squeeze=False,
+        layout="compressed",
+    )  # fmt: skip
+    plot_images(images, titles, axes=list(grid[0]))
+    grid[0, 0].set_ylabel("image", rotation=0, ha="right", va="center")
+    for axes, (name, heatmaps) in zip(grid[1:], maps.items(), strict=True):
+        heatmaps = np.asarray(heatmaps)
+        limit, signed = shared_limit(heatmaps), bool(heatmaps.min() < 0)
+        for heatmap, image, ax in zip(heatmaps, images, axes, strict=True):
+            plot_heatmap(heatmap, image, limit=limit, signed=signed, ax=ax)
+        axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        add_scale(axes, limit, signed=signed, label=(units or {}).get(name, ""))
+    return figure
+
+
+def shared_limit(heatmaps: Float[ArrayLike, "n h w"]) -> float:
+    """Return the 99.5th percentile of magnitude over all the maps, for `limit`; 1 if all are 0."""
+    magnitude = np.abs(np.asarray(heatmaps))
+    return float(np.percentile(magnitude, _CLIP)) or float(magnitude.max()) or 1.0
+
+
+def add_scale(axes: Axes | Sequence[Axes], limit: float, *, signed: bool, label: str = "") -> None:
+    """Draw the colour scale of maps shown with `limit` beside `axes`."""
+    first = axes if isinstance(axes, Axes) else axes[0]
+    colours, norm = _scale(limit, signed)
+    bar = first.figure.colorbar(
+        ScalarMappable(norm, colours), ax=axes, fraction=0.03, pad=0.01, extend="max"
+    )
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    bar.locator = plt.MaxNLocator(3)
+    bar.update_ticks()
+
+
+def plot_curves(
+    curves: Mapping[str, Curve],
+    *,
+    level: float = 0.95,
+    ylabel: str = "probability of the class",
+    ax: Axes | None = None,
+) -> Axes:
+    """Show each curve's mean over images, with a bootstrap band where there are two or more.
+
+    Args:
+        curves: Deletion or insertion curves by name; the legend adds the mean area under each.
+        level: Confidence of the band, in (0, 1).
+        ylabel: What the scores are.
+        ax: Where to draw.
+
+    Raises:
+        ValueError: If there is no curve.
+    """
+    if not curves:
+        raise ValueError("curves must hold at least one curve, got none")
+    ax = plt.subplots(figsize=(5, 3.5), layout="constrained")[1] if ax is None else ax
+    for name, curve in curves.items():
+        fractions, scores = np.asarray(curve.fractions), np.asarray(curve.scores)
+        label = f"{name} ({float(np.mean(curve.auc)):.3f})"
+        (line,) = ax.plot(100 * fractions, scores.mean(0), label=label)
+        if len(scores) > 1:
+            band = bootstrap_interval(scores, level=level)
+            ax.fill_between(
+                100 * fractions, band.low, band.high, color=line.get_color(), alpha=0.15, lw=0
+            )
+    ax.set(xlabel="pixels replaced, most relevant first (%)", ylabel=ylabel, xlim=(0, 100))
+    ax.set_ylim(bottom=0 if ax.get_ylim()[0] > -0.05 else None)
+    ax.legend(title="mean area under the curve", fontsize=8, title_fontsize=8)
+    return ax
+
+
+def _scale(limit: float, signed: bool) -> tuple[Colormap, Normalize]:
+    colours = plt.get_cmap(_SIGNED if signed else _UNSIGNED)
+    return colours, Normalize(-limit if signed else 0, limit)
+
+
+def _grid(count: int, columns: int) -> list[Axes]:
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    _, axes = plt.subplots(
+        rows, columns, figsize=(1.35 * columns, 1.5 * rows), squeeze=False, layout="compressed"
+    )
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return list(axes.flat[:count])
+
+
+def _one_each(name: str, values: Sequence | None, count: int) -> None:
+    if values is not None and len(values) != count:
+        raise ValueError(f"{name} must be one for each of the {count} images, got {len(values)}")
+
+
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
