@@ -6,13 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from practical._jit import as_argument, is_traced
 
 ArrayLike = jax.Array | np.ndarray
 Images = Float[ArrayLike, "batch height width channels"]
-Targets = Int[ArrayLike, " batch"] | Sequence[int]
+Targets = Integer[ArrayLike, " batch"] | Sequence[int]
 Heatmaps = Float[ArrayLike, "batch height width"]
 Model = Callable[[Array], Array]
 
@@ -41,8 +41,10 @@ def check_inputs(model: Model, images: Images, targets: Targets) -> Inputs:
     return Inputs(argument, images, _check_targets(targets, len(images), logits.shape[1]))
 
 
-def check_images(images: Images, *, name: str = "images") -> Float[Array, "b h w c"]:
-    """Return `images` as float32, or say what is wrong with them."""
+def check_images(
+    images: Images, *, name: str = "images", first: int = 0
+) -> Float[Array, "b h w c"]:
+    """Return `images` as float32, or say what is wrong with them; `first` is row 0's number."""
     shape = np.shape(images)
     if len(shape) != 4:
         hint = "; add a batch axis: images[None]" if len(shape) == 3 else ""
@@ -51,6 +53,11 @@ def check_images(images: Images, *, name: str = "images") -> Float[Array, "b h w
         raise ValueError(
             f"{name} must have channels last, (batch, height, width, 3), got {shape}; "
             "images.transpose(0, 2, 3, 1) moves them there"
+        )
+    if shape[3] != 3:
+        raise ValueError(
+            f"{name} must have three channels (red, green, blue), shape (batch, height, width, 3), "
+            f"got {shape}"
         )
     if 0 in shape:
         raise ValueError(f"{name} must hold at least one image and pixel, got shape {shape}")
@@ -63,10 +70,10 @@ def check_images(images: Images, *, name: str = "images") -> Float[Array, "b h w
     array = jnp.asarray(images, jnp.float32)
     if not is_traced(array):
         values = np.asarray(array)
-        check_finite(values, name)
+        check_finite(values, name, first=first)
         low, high = float(values.min()), float(values.max())
         if low < 0 or high > 1:
-            wrong = int(np.flatnonzero(((values < 0) | (values > 1)).any((1, 2, 3)))[0])
+            wrong = int(np.flatnonzero(((values < 0) | (values > 1)).any((1, 2, 3)))[0]) + first
             raise ValueError(
                 f"{name} must be in [0, 1] (normalisation belongs to the model), got values from "
                 f"{low:.4g} to {high:.4g}, first in image {wrong}"
@@ -74,14 +81,14 @@ def check_images(images: Images, *, name: str = "images") -> Float[Array, "b h w
     return array
 
 
-def check_finite(values: ArrayLike, name: str) -> None:
+def check_finite(values: ArrayLike, name: str, *, first: int = 0) -> None:
     """Raise ValueError if any row of `values` is not finite, saying which; tracers pass."""
     if is_traced(values):
         return
     array = np.asarray(values)
     finite = np.isfinite(array.reshape(len(array), -1)).all(1)
     if not finite.all():
-        wrong = np.flatnonzero(~finite)
+        wrong = np.flatnonzero(~finite) + first
         listed = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
         raise ValueError(f"{name} must be finite, got NaN or infinity for image {listed}")
 

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from practical._inputs import ArrayLike, check_finite
-from practical._jit import is_traced
+from practical._jit import is_traced, jit
 
-Baseline = str | float | ArrayLike
+Baseline = str | float | int | ArrayLike
 
 _COLOURS = {"black": 0.0, "grey": 0.5, "white": 1.0}
 BASELINES = (*_COLOURS, "mean", "blur")
@@ -18,7 +18,7 @@ _BLUR_SIGMA, _BLUR_RADIUS = 5.0, 5  # RISE's: 11x11 pixels, sigma 5
 
 
 def baseline_images(
-    baseline: Baseline, images: Float[Array, "b h w c"]
+    baseline: Baseline, images: Float[ArrayLike, "b h w c"]
 ) -> Float[Array, "b h w c"]:
     """Return the images whose pixels stand for "nothing there", in pixel units.
 
@@ -45,7 +45,13 @@ def baseline_images(
             f"baseline must be one of {', '.join(BASELINES)}, a number or an array, "
             f"got {baseline!r}{hint}"
         )
-    array = jnp.asarray(baseline, jnp.float32)
+    try:
+        array = jnp.asarray(baseline, jnp.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"baseline must be one of {', '.join(BASELINES)}, a number or an array, "
+            f"got {baseline!r}"
+        ) from error
     try:
         array = jnp.broadcast_to(array, images.shape)
     except ValueError:
@@ -64,6 +70,7 @@ def baseline_images(
     return array
 
 
+@jit
 def _blur(images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     offsets = jnp.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1)
     weights = jnp.exp(-0.5 * (offsets / _BLUR_SIGMA) ** 2)

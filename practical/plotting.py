@@ -15,11 +15,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
-from practical._inputs import ArrayLike, check_finite, check_images
+from practical._inputs import ArrayLike, check_count, check_finite, check_images
 from practical.metrics import Curve, bootstrap_interval
 
 _SIGNED, _UNSIGNED = "RdBu_r", "inferno"
-_CLIP = 99.5  # percentile of |value| at which a scale ends, so that one pixel cannot darken the rest
+_CLIP = (
+    99.5  # percentile of |value| at which a scale ends, so that one pixel cannot darken the rest
+)
 
 
 def plot_images(
@@ -37,6 +39,7 @@ def plot_images(
     images = np.asarray(check_images(images))
     _one_each("titles", titles, len(images))
     _one_each("axes", axes, len(images))
+    check_count("columns", columns)
     axes = _grid(len(images), columns) if axes is None else list(axes)
     for place, (image, ax) in enumerate(zip(images, axes, strict=True)):
         ax.imshow(image, vmin=0, vmax=1)
@@ -75,14 +78,16 @@ def plot_heatmap(
     limit = shared_limit(heatmap[None]) if limit is None else limit
     if not limit > 0:
         raise ValueError(f"limit must be above 0, got {limit!r}")
-    ax = plt.subplots(figsize=(3, 3))[1] if ax is None else ax
-    colours, norm = _scale(limit, signed)
-    if image is None:
-        ax.imshow(heatmap, cmap=colours, norm=norm)
-    else:
+    grey = None
+    if image is not None:
         grey = np.asarray(check_images(np.asarray(image)[None]))[0].mean(-1)
         if grey.shape != heatmap.shape:
             raise ValueError(f"image must have {heatmap.shape} pixels, got {grey.shape}")
+    ax = plt.subplots(figsize=(3, 3))[1] if ax is None else ax
+    colours, norm = _scale(limit, signed)
+    if grey is None:
+        ax.imshow(heatmap, cmap=colours, norm=norm)
+    else:
         ax.imshow(grey, cmap="gray", vmin=0, vmax=1)
         # The opacity is the magnitude: no evidence, no colour.
         ax.imshow(colours(norm(heatmap)), alpha=np.clip(np.abs(heatmap) / limit, 0, 1) ** 0.5)
@@ -120,6 +125,7 @@ def plot_methods(
             raise ValueError(
                 f"maps[{name!r}] must have shape {images.shape[:3]}, got {np.shape(heatmaps)}"
             )
+        check_finite(heatmaps, f"maps[{name!r}]")
     rows = 1 + len(maps)
     figure, grid = plt.subplots(
         rows, len(images), figsize=(1.25 * len(images) + 1.7, 1.28 * rows), squeeze=False,
@@ -143,12 +149,18 @@ def shared_limit(heatmaps: Float[ArrayLike, "n h w"]) -> float:
     return float(np.percentile(magnitude, _CLIP)) or float(magnitude.max()) or 1.0
 
 
-def add_scale(axes: Axes | Sequence[Axes], limit: float, *, signed: bool, label: str = "") -> None:
+def add_scale(
+    axes: Axes | Sequence[Axes] | np.ndarray, limit: float, *, signed: bool, label: str = ""
+) -> None:
     """Draw the colour scale of maps shown with `limit` beside `axes`."""
     first = axes if isinstance(axes, Axes) else axes[0]
     colours, norm = _scale(limit, signed)
     bar = first.figure.colorbar(
-        ScalarMappable(norm, colours), ax=axes, fraction=0.03, pad=0.01, extend="max"
+        ScalarMappable(norm, colours),
+        ax=axes,
+        fraction=0.03,
+        pad=0.01,
+        extend="both" if signed else "max",
     )
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
@@ -172,10 +184,12 @@ def plot_curves(
         ax: Where to draw.
 
     Raises:
-        ValueError: If there is no curve.
+        ValueError: If there is no curve, or one has a NaN.
     """
     if not curves:
         raise ValueError("curves must hold at least one curve, got none")
+    for name, curve in curves.items():
+        check_finite(curve.scores, f"curves[{name!r}]")
     ax = plt.subplots(figsize=(5, 3.5), layout="constrained")[1] if ax is None else ax
     for name, curve in curves.items():
         fractions, scores = np.asarray(curve.fractions), np.asarray(curve.scores)

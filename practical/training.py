@@ -25,6 +25,7 @@ import optax
 from tqdm.auto import tqdm
 
 from practical._files import atomic_path
+from practical._inputs import Model
 from practical._jit import jit
 from practical.data import Dataset, load_dataset
 from practical.models import Classifier, load_model, new_resnet
@@ -118,13 +119,13 @@ def fit(
     return Fitted(replace(model, variables=state["variables"]), history)
 
 
-def accuracy(model: Classifier, dataset: Dataset, *, chunk_size: int = 250) -> float:
+def accuracy(model: Model, dataset: Dataset, *, chunk_size: int = 250) -> float:
     """Return the share of images, in [0, 1], that the model puts in their own class."""
     return float(np.mean(_right(model, dataset, chunk_size)))
 
 
 def accuracy_per_class(
-    model: Classifier, dataset: Dataset, *, chunk_size: int = 250
+    model: Model, dataset: Dataset, *, chunk_size: int = 250
 ) -> dict[str, float]:
     """Return for each class the share of its images, in [0, 1], that the model recognises."""
     right = _right(model, dataset, chunk_size)
@@ -134,7 +135,7 @@ def accuracy_per_class(
     }
 
 
-def _right(model: Classifier, dataset: Dataset, chunk_size: int) -> np.ndarray:
+def _right(model: Model, dataset: Dataset, chunk_size: int) -> np.ndarray:
     return predict(model, dataset.images, chunk_size=chunk_size).argmax(1) == dataset.labels
 
 
@@ -262,19 +263,21 @@ def _resume(path: str | Path | None, settings: str, state: dict) -> tuple[dict, 
         return state, []
     try:
         saved = flax.serialization.msgpack_restore(Path(path).read_bytes())
-        matches = saved["settings"] == settings
+        if saved["settings"] == settings:
+            restored = flax.serialization.from_state_dict(state, saved["state"])
+            # msgpack_serialize sorts keys as text: "10" before "2".
+            history = [saved["history"][str(epoch)] for epoch in range(len(saved["history"]))]
+            return jax.tree.map(jnp.asarray, restored), history
     except Exception as error:  # msgpack raises a dozen types for bytes that are not its own
         raise ValueError(
             f"checkpoint {path} cannot be read ({error!r}); delete it to start anew"
         ) from error
-    if not matches:
+    else:
         raise ValueError(
             f"checkpoint {path} must come from a run with these arguments; it has\n"
             f"  {saved['settings']}\nand this run\n  {settings}\n"
             "Name another file, or delete it to start anew"
         )
-    restored = flax.serialization.from_state_dict(state, saved["state"])
-    return jax.tree.map(jnp.asarray, restored), list(saved["history"].values())
 
 
 def _save(path: str | Path | None, settings: str, state: dict, history: list) -> None:
@@ -301,6 +304,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--stages", type=int, nargs="+", default=[1, 2, 2], help="blocks a stage")
     parser.add_argument("--widths", type=int, nargs="+", default=[24, 48, 96], help="of the stages")
     parser.add_argument("--image-size", type=int, help="pixels a side")
+    parser.add_argument("--count", type=int, help="learn from the first so many images alone")
+    parser.add_argument("--validation-count", type=int, help="measure on so many images alone")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
@@ -313,8 +318,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--output must end in .safetensors, got {options.output}")
 
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
-    train = load_dataset(options.dataset, "train", **sizes)
-    validation = load_dataset(options.dataset, "validation", **sizes)
+    train = load_dataset(options.dataset, "train", count=options.count, **sizes)
+    validation = load_dataset(
+        options.dataset, "validation", count=options.validation_count, **sizes
+    )
     key = jax.random.key(options.seed)
     if options.start is None:
         model = new_resnet(
@@ -340,7 +347,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _card(
-    arguments: list[str], fitted: Fitted, images: int, validation: Dataset, seed: int, minutes: float
+    arguments: list[str],
+    fitted: Fitted,
+    images: int,
+    validation: Dataset,
+    seed: int,
+    minutes: float,
 ) -> str:
     overall = accuracy(fitted.model, validation)
     rows = "\n".join(
@@ -354,8 +366,8 @@ Made by
 
     python -m practical.training {shlex.join(arguments)}
 
-Seed {seed}; {images:,} training images, {len(fitted.history)} epochs, {minutes:.0f} minutes on \
-{os.cpu_count()} {jax.default_backend()} core(s) with jax {jax.__version__}; {parameters:,} parameters.
+Seed {seed}; {images:,} training images; {len(fitted.history)} epochs in {minutes:.0f} minutes on \
+{os.cpu_count()} cores ({jax.default_backend()}, jax {jax.__version__}); {parameters:,} parameters.
 
 Accuracy on {len(validation):,} validation images: {overall:.2%}
 

@@ -17,7 +17,7 @@ def grad_cam(
     relu: bool = True,
     upsample: bool = True,
     chunk_size: int = 32,
-) -> Float[Array, "batch height width"]:
+) -> Float[Array, "batch rows columns"]:
     """Weigh the last feature maps by how much the target logit depends on each, and add them up.
 
     Args:
@@ -53,13 +53,23 @@ def grad_cam(
 
 
 def _grad_cam_core(model, images, targets, *, relu, upsample, chunk_size):
+    if isinstance(model, jax.tree_util.Partial):
+        model = model.func  # `as_argument` wraps what is no pytree
+
     def one(images, targets):
         features = model.features(images)
+        if features.ndim != 4 or len(features) != len(images):
+            raise ValueError(
+                f"model.features must return maps of shape ({len(images)}, h, w, channels) for "
+                f"{len(images)} images, got {features.shape}"
+            )
 
         def total(features):
-            return jnp.take_along_axis(model.head(features), targets[:, None], 1).sum()
+            logits = jnp.take_along_axis(model.head(features), targets[:, None], 1)
+            return logits.sum(), logits
 
-        weights = jax.grad(total)(features).mean((1, 2))
+        slopes, logits = jax.grad(total, has_aux=True)(features)
+        weights = jnp.where(jnp.isfinite(logits), slopes.mean((1, 2)), jnp.nan)
         cam = jnp.einsum("bhwc,bc->bhw", features, weights)
         cam = jax.nn.relu(cam) if relu else cam
         if not upsample:

@@ -40,7 +40,7 @@ def heatmap(
         ValueError: If `reduce` is unknown, or `attribution` has another rank or a NaN.
     """
     _check_reduce(reduce)
-    if np.ndim(attribution) != 4:
+    if np.ndim(attribution) != 4 or 0 in np.shape(attribution):
         raise ValueError(
             "attribution must have shape (batch, height, width, channels), "
             f"got {np.shape(attribution)}"
@@ -172,7 +172,7 @@ def integrated_gradients(
     chunk_size = check_count("chunk_size", chunk_size)
     start = baseline_images(baseline, inputs.images)
     nodes, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
-    path = ((nodes + 1) / 2).astype(np.float32), (weights / 2).astype(np.float32)
+    path = jnp.asarray((nodes + 1) / 2, jnp.float32), jnp.asarray(weights / 2, jnp.float32)
     answer = _integrated_gradients(*inputs, start, *path, chunk_size=chunk_size)
     return check_answer(answer, "integrated_gradients")
 
@@ -185,6 +185,7 @@ def completeness_error(
     *,
     baseline: Baseline = "black",
     relative: bool = True,
+    chunk_size: int = 32,
 ) -> Float[Array, " batch"]:
     """Return how far each image's attributions are from explaining its whole logit.
 
@@ -195,6 +196,7 @@ def completeness_error(
         attribution: (B, H, W, 3) or (B, H, W), in logits.
         baseline: The one that the attribution was made with.
         relative: Divide by the size of the logit's change from baseline to image.
+        chunk_size: Images in flight.
 
     Returns:
         (B,) of |sum of attributions - change| / |change|, or without the division, in logits.
@@ -214,7 +216,8 @@ def completeness_error(
         )
     check_finite(attribution, "attribution")
     start = baseline_images(baseline, inputs.images)
-    change = check_answer(_change(*inputs, start), "completeness_error")
+    chunk_size = check_count("chunk_size", chunk_size)
+    change = check_answer(_change(*inputs, start, chunk_size=chunk_size), "completeness_error")
     total = jnp.asarray(attribution).reshape(len(change), -1).sum(1)
     error = jnp.abs(total - change)
     if not relative:
@@ -230,10 +233,12 @@ def _check_reduce(reduce: str) -> None:
 def _input_gradient(model, images, targets):
     def total(images):
         # Rows are independent, so the sum's gradient holds each row's own.
-        logits = model(images)
-        return jnp.take_along_axis(logits, targets[:, None], 1).sum()
+        logits = jnp.take_along_axis(model(images), targets[:, None], 1)
+        return logits.sum(), logits
 
-    return jax.grad(total)(images)
+    slopes, logits = jax.grad(total, has_aux=True)(images)
+    # A NaN logit may have a gradient of 0, and would pass for "no evidence".
+    return jnp.where(jnp.isfinite(logits)[:, :, None, None], slopes, jnp.nan)
 
 
 def _gradient_core(model, images, targets, *, chunk_size):
@@ -256,13 +261,14 @@ def _integrated_gradients_core(
     return mean * (images - start)
 
 
-def _change_core(model, images, targets, start):
-    def logit(images):
-        return jnp.take_along_axis(model(images), targets[:, None], 1)[:, 0]
+def _change_core(model, images, targets, start, *, chunk_size):
+    def change(images, targets, start):
+        logits = model(images) - model(start)
+        return jnp.take_along_axis(logits, targets[:, None], 1)[:, 0]
 
-    return logit(images) - logit(start)
+    return map_images(change, chunk_size, images, targets, start)
 
 
 _gradient = jit(_gradient_core, static_argnames=["chunk_size"])
 _integrated_gradients = jit(_integrated_gradients_core, static_argnames=["chunk_size"])
-_change = jit(_change_core)
+_change = jit(_change_core, static_argnames=["chunk_size"])

@@ -1,9 +1,10 @@
 """Explanations from hiding parts of the image and watching the target logit."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from practical._chunks import fold_pairs
+from practical._chunks import fold_pairs, map_images
 from practical._inputs import Images, Model, Targets, check_answer, check_count, check_inputs
 from practical._jit import jit
 from practical.baselines import Baseline, baseline_images
@@ -46,9 +47,7 @@ def occlusion(
     stride = check_count("stride", stride)
     chunk_size = check_count("chunk_size", chunk_size)
     if window > min(height, width):
-        raise ValueError(
-            f"window must fit the images of {height}x{width} pixels, got {window}"
-        )
+        raise ValueError(f"window must fit the images of {height}x{width} pixels, got {window}")
     if stride > window:
         raise ValueError(
             f"stride must be at most window ({window}), or pixels between the squares would never "
@@ -79,21 +78,22 @@ def _occlusion_core(model, images, targets, hidden, *, window, stride, chunk_siz
     def visit(total, i, k, live):
         covered = square(k)
         shown = jnp.where(covered[..., None], hidden[i], images[i])
-        logits = jnp.take_along_axis(model(shown), targets[i][:, None], 1)[:, 0]
-        return total.at[i].add(jnp.where(live, logits, 0)[:, None, None] * covered)
+        logits = jnp.where(live, logit(shown, targets[i]), 0)
+        return total.at[i].add(logits[:, None, None] * covered)
 
-    def chunked_logits():
-        def visit_whole(total, i, k, live):
-            logits = jnp.take_along_axis(model(images[i]), targets[i][:, None], 1)[:, 0]
-            return total.at[i].set(logits)  # dead pairs repeat the last image
+    def logit(images, targets):
+        return jnp.take_along_axis(model(images), targets[:, None], 1)[:, 0]
 
-        return fold_pairs(visit_whole, jnp.zeros(count), count, 1, chunk_size)
+    total = fold_pairs(visit, jnp.zeros((count, height, width)), count, down * across, chunk_size)
+    # How many squares cover a pixel: rows times columns, never all squares at once.
+    covers = _covers(height, down, window, stride)[:, None] * _covers(width, across, window, stride)
+    return map_images(logit, chunk_size, images, targets)[:, None, None] - total / covers
 
-    total = fold_pairs(
-        visit, jnp.zeros((count, height, width)), count, down * across, chunk_size
-    )
-    covers = square(jnp.arange(down * across)).sum(0)
-    return chunked_logits()[:, None, None] - total / covers
+
+def _covers(side: int, squares: int, window: int, stride: int) -> np.ndarray:
+    starts = np.arange(squares)[:, None] * stride
+    pixels = np.arange(side)
+    return ((pixels >= starts) & (pixels < starts + window)).sum(0)
 
 
 _occlusion = jit(_occlusion_core, static_argnames=["window", "stride", "chunk_size"])

@@ -75,7 +75,9 @@ def _check_choice(
 ) -> None:
     if value in choices:
         return
-    near = difflib.get_close_matches(str(value).lower(), shown or choices, 1, cutoff=0.5)
+    given, options = str(value).lower(), shown or choices
+    near = [option for option in options if given and option.startswith(given)]
+    near = near or difflib.get_close_matches(given, options, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    options = ", ".join(repr(choice) for choice in shown or choices)
-    raise ValueError(f"{argument} must be one of {options}, got {value!r}{hint}")
+    listed = ", ".join(repr(option) for option in options)
+    raise ValueError(f"{argument} must be one of {listed}, got {value!r}{hint}")

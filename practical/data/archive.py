@@ -1,10 +1,10 @@
-"""Read Imagenette's archive as a stream, trusting nothing in it."""
+"""Imagenette's archives: which there are, and reading one as a stream, trusting nothing in it."""
 
 import functools
 import gzip
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -23,10 +23,35 @@ CLASSES = {
     "n03445777": "golf ball",
     "n03888257": "parachute",
 }
-_SPLITS = {"train": "train", "val": "validation"}  # folder in the archive -> name of the split
-
-
 SPLITS = {"train": "train", "val": "validation"}  # folder in the archive -> name of the split
+
+
+class Archive(NamedTuple):
+    """A file on the server, as it must arrive."""
+
+    folder: str  # the top folder inside; the file is `folder`.tgz
+    size: int  # bytes
+    sha256: str
+
+
+# From tensorflow_datasets/datasets/imagenette/checksums.tsv of tensorflow-datasets 4.9.10.
+ARCHIVES = {
+    "160px": Archive(
+        "imagenette2-160",
+        99_003_388,
+        "64d0c4859f35a461889e0147755a999a48b49bf38a7e0f9bd27003f10db02fe5",
+    ),
+    "320px": Archive(
+        "imagenette2-320",
+        341_663_724,
+        "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c",
+    ),
+    "full": Archive(
+        "imagenette2",
+        1_557_161_267,
+        "6cbfac238434d89fe99e651496f0812ebc7a10fa62bd42d6874042bf01de4efd",
+    ),
+}
 
 
 class Place(NamedTuple):
@@ -37,7 +62,7 @@ class Place(NamedTuple):
     read: Callable[[], bytes]
 
 
-def members(path: Path, top: str) -> Iterator[tuple[str, Place]]:
+def members(path: Path, top: str) -> Generator[tuple[str, Place], None, None]:
     """Yield the images of an archive in its order, without extracting any; see that it ends well.
 
     Raises:

@@ -36,6 +36,7 @@ class LazyArray:
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     def __getitem__(self, index) -> np.ndarray:

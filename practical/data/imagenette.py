@@ -13,9 +13,10 @@ import shutil
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -27,7 +28,7 @@ from tensorflow_datasets.core.download.util import DownloadError as TfdsDownload
 from tensorflow_datasets.core.utils import Size
 
 from practical._files import DownloadError, cache_folder, explain_cache_errors, mirror
-from practical.data.archive import CLASSES, SPLITS, members, survey
+from practical.data.archive import ARCHIVES, CLASSES, SPLITS, Archive, members, survey
 from practical.data.dataset import Dataset, LazyArray
 from practical.data.folder import spread_over_classes
 from practical.data.images import decode, resize_and_crop
@@ -39,34 +40,6 @@ _TIMEOUT = 20  # seconds for a server to answer
 # A split is written in parts of about this size: TensorFlow Datasets holds a part in memory, and
 # from 1 GB on it would spill to disk with TensorFlow.
 _PART_BYTES = 400_000_000
-
-
-class Archive(NamedTuple):
-    """A file on the server, as it must arrive."""
-
-    folder: str  # the top folder inside; the file is `folder`.tgz
-    size: int  # bytes
-    sha256: str
-
-
-# From tensorflow_datasets/datasets/imagenette/checksums.tsv of tensorflow-datasets 4.9.10.
-ARCHIVES = {
-    "160px": Archive(
-        "imagenette2-160",
-        99_003_388,
-        "64d0c4859f35a461889e0147755a999a48b49bf38a7e0f9bd27003f10db02fe5",
-    ),
-    "320px": Archive(
-        "imagenette2-320",
-        341_663_724,
-        "569b4497c98db6dd29f335d1f109cf315fe127053cedf69010d047f0188e158c",
-    ),
-    "full": Archive(
-        "imagenette2",
-        1_557_161_267,
-        "6cbfac238434d89fe99e651496f0812ebc7a10fa62bd42d6874042bf01de4efd",
-    ),
-}
 
 
 def imagenette(
@@ -90,8 +63,8 @@ def imagenette(
     """
     builder = _prepared(size)
     parts = sorted(name for name in builder.info.splits if name.startswith(f"{split}_"))
-    raw = {"image": tfds.decode.SkipDecoding()}  # pyright: ignore[reportCallIssue]
-    sources = builder.as_data_source(parts, decoders=raw)
+    raw = {"image": tfds.decode.SkipDecoding()}
+    sources = builder.as_data_source(parts, decoders=raw)  # pyright: ignore[reportCallIssue]
     metadata = builder.info.metadata or {}
     labels = np.concatenate([metadata[part] for part in parts]).astype(np.int32)
     places = [(source, row) for source in sources for row in range(len(source))]
@@ -158,17 +131,20 @@ class PracticalImagenette(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, path: Path, split: str, part: int, parts: int):
         labels = []
-        for name, where in members(path, self._archive.folder):
-            if where.split != split or zlib.crc32(name.encode()) % parts != part:
-                continue
-            content = where.read()
-            try:
-                decode(content, name=name, formats=("JPEG", "MPO"))
-            except ValueError as error:
-                raise DownloadError(f"{self._url} holds what is no JPEG image: {error}") from error
-            yield len(labels), {"image": content}
-            labels.append(_LABELS[where.wnid])
+        with contextlib.closing(members(path, self._archive.folder)) as found:
+            for name, where in found:
+                if where.split != split or zlib.crc32(name.encode()) % parts != part:
+                    continue
+                yield len(labels), {"image": self._checked(where.read(), name)}
+                labels.append(_LABELS[where.wnid])
         self._made[f"{split}_{part}"] = labels
+
+    def _checked(self, content: bytes, name: str) -> bytes:
+        try:
+            decode(content, name=name, formats=("JPEG",))
+        except ValueError as error:
+            raise DownloadError(f"{self._url} holds what is no JPEG image: {error}") from error
+        return content
 
 
 def _prepared(size: str) -> PracticalImagenette:
@@ -215,7 +191,7 @@ def _prepare(folder: Path, size: str, url: str, archive: Archive) -> None:
     # One folder of downloads per size: two sizes may be prepared at once.
     downloads = folder / f"downloads-{size}"
     _clear(folder, size, downloads)  # what a killed process left
-    here = any(f.stat().st_size == archive.size for f in downloads.glob("*.tgz"))
+    here = any(f.stat().st_size == archive.size for f in downloads.rglob("*.tgz"))
     if not here:
         _probe(url, archive)
     _check_room(folder, archive.size if here else 2 * archive.size)
@@ -246,7 +222,7 @@ def _clear(folder: Path, size: str, downloads: Path) -> None:
     """Remove what an attempt left unfinished; a download that is whole and checked may stay."""
     for unfinished in (
         *_dataset_folder(folder, size).parent.glob("incomplete.*"),
-        *downloads.glob("*.tmp.*"),
+        *downloads.rglob("*.tmp.*"),
     ):
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -271,11 +247,8 @@ def _probe(url: str, archive: Archive) -> None:
 def _expected_of(server: str, archive: Archive) -> Archive:
     """Return the size and checksum in the mirror's checksums.tsv, or the archive's own."""
     url = f"{server}/checksums.tsv"
-    try:
-        with _answer(urllib.request.Request(url)) as answer:
-            table = answer.read().decode()
-    except _MissingError:
-        return archive
+    with _answer(urllib.request.Request(url), optional=True) as answer:
+        table = "" if answer is None else answer.read().decode(errors="replace")
     for row in csv.reader(table.splitlines(), delimiter="\t"):
         if row and row[0].rsplit("/", 1)[-1] == f"{archive.folder}.tgz":
             if len(row) < 3 or not row[1].isdigit() or not re.fullmatch("[0-9a-f]{64}", row[2]):
@@ -286,22 +259,22 @@ def _expected_of(server: str, archive: Archive) -> Archive:
     return archive
 
 
-class _MissingError(DownloadError):
-    """The server answered, and has no such file."""
-
-
 @contextlib.contextmanager
-def _answer(request: urllib.request.Request):
-    url = request.full_url
+def _answer(request: urllib.request.Request, *, optional: bool = False) -> Iterator[Any]:
+    """Give the server's answer, or None where an `optional` file is not there."""
+    url, found = request.full_url, None
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-            yield answer
-    except urllib.error.HTTPError as error:
-        kind = _MissingError if error.code == 404 else DownloadError
-        raise kind(
-            f"{url} cannot be downloaded: the server says {error.code} {error.reason}. Check "
-            f"PRACTICAL_MIRROR if you set it, or try again later"
-        ) from error
+        with contextlib.ExitStack() as stack:
+            try:
+                found = stack.enter_context(urllib.request.urlopen(request, timeout=_TIMEOUT))
+            except urllib.error.HTTPError as error:
+                error.close()  # it holds the connection
+                if not (optional and error.code == 404):
+                    raise DownloadError(
+                        f"{url} cannot be downloaded: the server says {error.code} "
+                        f"{error.reason}. Check PRACTICAL_MIRROR if you set it, or try again later"
+                    ) from error
+            yield found
     except (OSError, HTTPException) as error:
         raise DownloadError(
             f"no answer from the server of {url} ({error}). Check the connection, and "

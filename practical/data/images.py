@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:  # Pillow is imported when the first image is opened
     from PIL import Image
 
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO: what some cameras write as JPEG
+_FORMATS = ("JPEG", "PNG", "WEBP")
 _MAX_PIXELS = 90_000_000  # 270 MB decoded; a file that unpacks to more is a mistake or an attack
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = range(2, 9)  # its values that mean a flip or a rotation
@@ -124,9 +124,8 @@ def _opened(source: str | Path | bytes, name: str, formats) -> Iterator[tuple["I
     try:
         image = Image.open(io.BytesIO(source) if in_memory else source, formats=formats)
     except UnidentifiedImageError as error:
-        kinds = ", ".join(kind for kind in formats if kind != "MPO")
         raise ValueError(
-            f"{name} is no image of a known kind ({kinds}); convert it or remove it"
+            f"{name} is no image of a known kind ({', '.join(formats)}); convert it or remove it"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{name} is too large: {error}; make it smaller") from error

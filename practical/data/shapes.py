@@ -34,9 +34,7 @@ class Scene(NamedTuple):
     background: np.ndarray  # (S, S, 3) uint8: the same scene without the object
 
 
-def shapes(
-    split: str, *, image_size: int = 64, count: int | None = None, seed: int = 0
-) -> Dataset:
+def shapes(split: str, *, image_size: int = 64, count: int | None = None, seed: int = 0) -> Dataset:
     """Return `count` images of the embedded data set, drawn when they are looked at.
 
     Args:
@@ -79,7 +77,11 @@ def draw_scene(
     The scene with another `label` differs in the outline of the object alone.
     """
     _check(split, image_size, seed)
+    if not isinstance(index, int | np.integer) or index < 0:
+        raise ValueError(f"index must be an integer of at least 0, got {index!r}")
     label = class_of(split, index, seed=seed) if label is None else label
+    if label not in range(len(CLASS_NAMES)):
+        raise ValueError(f"label must be from 0 to {len(CLASS_NAMES) - 1}, got {label!r}")
     background = _background(_Stream(seed, split, index, "background"), image_size)
     for number in range(_Stream(seed, split, index, "distractors").integer(4)):
         stream = _Stream(seed, split, index, "distractor", number)
@@ -123,7 +125,7 @@ class _Stream:
         key = [seed, list(_COUNTS).index(split), index, _ROLES.index(role), number]
         self._bits = np.random.Philox(np.random.SeedSequence(key))
 
-    def uniform(self, low=0.0, high=1.0, shape: tuple[int, ...] = ()) -> np.ndarray:
+    def uniform(self, low=0.0, high=1.0, shape: tuple[int, ...] = ()) -> np.ndarray | np.float64:
         words = np.asarray(self._bits.random_raw(shape or None), np.uint64)
         return low + (high - low) * ((words >> np.uint64(11)) * 2.0**-53)
 
@@ -303,6 +305,8 @@ def _heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 _DISTRACTORS: tuple[Callable, ...] = (
     lambda u, v: (np.abs(u) <= 1) & (np.abs(v) <= 0.2),
     lambda u, v: (u * u + v * v <= 0.95) & (v >= 0),
-    lambda u, v: (np.minimum(u, v) >= -0.6) & (np.minimum(u, v) <= -0.2) & (np.maximum(u, v) <= 0.7),
+    lambda u, v: (
+        (np.minimum(u, v) >= -0.6) & (np.minimum(u, v) <= -0.2) & (np.maximum(u, v) <= 0.7)
+    ),
     lambda u, v: np.minimum((np.abs(u) - 0.7) * (np.abs(u) - 0.7), u * u) + v * v <= 0.06,
 )

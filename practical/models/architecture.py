@@ -1,12 +1,14 @@
 """What a ResNet is made of, as a value; and the jax-resnet module that it describes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from flax import linen as nn
 from jax_resnet import ResNet, ResNetBlock, ResNetBottleneckBlock, Sequential
-from jax_resnet.common import ConvBlock, ModuleDef
+from jax_resnet.common import ConvBlock
+
+from practical.models.convolution import Conv
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Architecture:
             stage_sizes=self.stage_sizes,
             hidden_sizes=self.widths,
             n_classes=self.classes,
+            conv_cls=Conv,
             stem_cls=partial(
                 _Stem, width=self.stem_width, kernel=self.stem_kernel, stride=self.stem_stride
             ),
@@ -80,7 +83,7 @@ class _Stem(nn.Module):
     width: int
     kernel: int
     stride: int
-    conv_block_cls: ModuleDef = ConvBlock
+    conv_block_cls: Callable[..., nn.Module] = ConvBlock
 
     @nn.compact
     def __call__(self, x):

@@ -16,6 +16,7 @@ from jax_resnet import Sequential
 from jaxtyping import Array, Float
 
 from practical._files import atomic_path
+from practical._inputs import ArrayLike
 from practical.models import torchvision
 from practical.models.architecture import Architecture
 
@@ -42,16 +43,16 @@ class Classifier:
     mean: Float[Array, " 3"] = field(repr=False)  # of the images, per channel, in [0, 1]
     std: Float[Array, " 3"] = field(repr=False)
 
-    def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b c"]:
+    def __call__(self, images: Float[ArrayLike, "b h w 3"]) -> Float[Array, "b c"]:
         """Return the logits of each image."""
         return self.head(self.features(images))
 
-    def features(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b y x k"]:
+    def features(self, images: Float[ArrayLike, "b h w 3"]) -> Float[Array, "b y x k"]:
         """Return the last convolutional feature maps, after the ReLU."""
         body = Sequential(self.architecture.module().layers[:-2])
         return body.apply(self.variables, (images - self.mean) / self.std)
 
-    def head(self, features: Float[Array, "b y x k"]) -> Float[Array, "b c"]:
+    def head(self, features: Float[ArrayLike, "b y x k"]) -> Float[Array, "b c"]:
         """Return the logits of feature maps: global average pool, then a dense layer."""
         dense = self.variables["params"][self.architecture.dense]
         return features.mean((1, 2)) @ dense["kernel"] + dense["bias"]
@@ -147,23 +148,27 @@ class Classifier:
             ValueError: If the file is damaged, or was not written by `save`.
         """
         state, metadata = torchvision.read_safetensors(path)
-        if "practical" not in metadata:
+        try:
+            about = json.loads(metadata["practical"])
+            fields = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in about["architecture"].items()
+            }
+            architecture = Architecture(**fields)
+            class_names = tuple(about["class_names"])
+            mean, std = _three("mean", about["mean"]), _three("std", about["std"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} holds no description of a Classifier, so it was not written by "
                 "Classifier.save; give a torchvision file's tensors to models.from_torchvision"
-            )
-        about = json.loads(metadata["practical"])
-        fields = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in about["architecture"].items()
-        }
-        architecture = Architecture(**fields)
+            ) from error
+        _one_name_each(class_names, architecture.classes)
         return cls(
             architecture=architecture,
-            class_names=tuple(about["class_names"]),
+            class_names=class_names,
             variables=torchvision.to_variables(architecture, state),
-            mean=jnp.array(about["mean"], jnp.float32),
-            std=jnp.array(about["std"], jnp.float32),
+            mean=mean,
+            std=std,
         )
 
 
@@ -186,11 +191,7 @@ def from_torchvision(
     """
     architecture = torchvision.read_architecture(state_dict, stem_stride=stem_stride, pool=pool)
     names = class_names or [f"class {i}" for i in range(architecture.classes)]
-    if len(names) != architecture.classes:
-        raise ValueError(
-            f"class_names must have one name for each of the {architecture.classes} classes, "
-            f"got {len(names)}"
-        )
+    _one_name_each(names, architecture.classes)
     return Classifier(
         architecture=architecture,
         class_names=tuple(names),
@@ -246,6 +247,14 @@ def new_resnet(
         mean=_three("mean", mean),
         std=_three("std", std),
     )
+
+
+def _one_name_each(class_names: Sequence[str], classes: int) -> None:
+    if len(class_names) != classes:
+        raise ValueError(
+            f"class_names must have one name for each of the {classes} classes, "
+            f"got {len(class_names)}"
+        )
 
 
 def _three(name: str, values: Sequence[float]) -> jax.Array:

@@ -12,7 +12,7 @@ _EMBEDDED = {"shapes": "shapes.safetensors"}
 _IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
 
 
-def load_model(name: str, *, dataset: str | None = None) -> Classifier:
+def load_model(name: str | Path, *, dataset: str | None = None) -> Classifier:
     """Return a trained classifier.
 
     Args:
@@ -46,7 +46,7 @@ def load_model(name: str, *, dataset: str | None = None) -> Classifier:
     state, _ = read_safetensors(download_pretrained(name))
     model = from_torchvision(state, class_names=None)
     if dataset == "imagenette":
-        from practical.data.imagenette import CLASS_NAMES
+        from practical.data.archive import CLASSES
 
-        return model.select_classes(_IMAGENETTE, CLASS_NAMES)
+        return model.select_classes(_IMAGENETTE, tuple(CLASSES.values()))
     return model

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from practical._inputs import check_count, check_finite, check_images
 from practical._jit import as_argument, jit
 
 
@@ -16,10 +17,10 @@ def predict(model, images, *, chunk_size: int = 64) -> Float[np.ndarray, "n c"]:
         chunk_size: Images read and computed at a time; the answer does not depend on it.
 
     Raises:
-        ValueError: If there is no image, or `chunk_size` is below 1.
+        ValueError: If there is no image, `chunk_size` is below 1, images are not as described, or
+            the model answers NaN or with another shape.
     """
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    check_count("chunk_size", chunk_size)
     count = len(images)
     if count == 0:
         raise ValueError("images must hold at least one image, got none")
@@ -27,12 +28,19 @@ def predict(model, images, *, chunk_size: int = 64) -> Float[np.ndarray, "n c"]:
     argument = as_argument(model)
     logits = []
     for start in range(0, count, size):
-        chunk = np.asarray(images[start : start + size], np.float32)
-        short = size - len(chunk)
-        if short:  # one shape, one compilation
-            chunk = np.concatenate([chunk, np.repeat(chunk[-1:], short, axis=0)])
-        logits.append(_apply(argument, chunk))
-    return np.concatenate([np.asarray(chunk) for chunk in logits])[:count]
+        chunk = np.asarray(check_images(images[start : start + size], first=start))
+        held = len(chunk)
+        if held < size:  # one shape, one compilation
+            chunk = np.concatenate([chunk, np.repeat(chunk[-1:], size - held, axis=0)])
+        answer = np.asarray(_apply(argument, chunk))
+        if answer.ndim != 2 or len(answer) != size:
+            raise ValueError(
+                f"model must return logits of shape ({size}, classes) for {size} images, "
+                f"got {answer.shape}"
+            )
+        check_finite(answer[:held], "the model's logits", first=start)
+        logits.append(answer[:held])
+    return np.concatenate(logits)
 
 
 @jit

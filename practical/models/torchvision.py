@@ -22,13 +22,16 @@ def read_architecture(
 ) -> Architecture:
     """Read the architecture off the names and shapes of a torchvision ResNet's tensors."""
 
-    def shape(name: str) -> tuple[int, ...]:
+    def shape(name: str, axes: int = 4) -> tuple[int, ...]:
         if name not in state_dict:
             raise ValueError(
                 f"state_dict must be a torchvision-style ResNet's; it has no {name!r}"
                 f" among its {len(state_dict)} tensors (first: {next(iter(state_dict), None)!r})"
             )
-        return tuple(state_dict[name].shape)
+        found = tuple(state_dict[name].shape)
+        if len(found) != axes or 0 in found:
+            raise ValueError(f"state_dict[{name!r}] must have {axes} axes, got shape {found}")
+        return found
 
     stem = shape("conv1.weight")
     bottleneck = "layer1.0.conv3.weight" in state_dict
@@ -46,13 +49,14 @@ def read_architecture(
         block="bottleneck" if bottleneck else "basic",
         stage_sizes=tuple(stage_sizes),
         widths=tuple(widths),
-        classes=shape("fc.weight")[0],
+        classes=shape("fc.weight", axes=2)[0],
         stem_width=stem[0],
         stem_kernel=stem[2],
         stem_stride=stem_stride,
         pool=pool,
-        groups=first_width // second[1],
-        expansion=shape(f"layer1.0.{last}.weight")[0] // first_width,
+        # At least 1, also for shapes that no ResNet has: `to_variables` says which.
+        groups=max(1, first_width // second[1]),
+        expansion=max(1, shape(f"layer1.0.{last}.weight")[0] // first_width),
     )
 
 
@@ -122,7 +126,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         raise FileNotFoundError(f"there is no weights file {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole safetensors file ({error}); delete it and fetch it again"

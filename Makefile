@@ -1,0 +1,162 @@
+# The practical's commands. They need Python 3.11 or newer, make and a plain sh; all of them call
+# .venv/bin/python, so nothing has to be activated. `make help` lists them.
+
+PYTHON ?= python3
+DATASET ?= $(or $(PRACTICAL_DATASET),shapes)
+PY := .venv/bin/python
+STAMP := .venv/.installed
+
+# Recipes use relative paths (a folder's name may hold spaces), which are right only from here.
+ifneq ($(patsubst ./%,%,$(lastword $(MAKEFILE_LIST))),$(notdir $(lastword $(MAKEFILE_LIST))))
+$(error Run make in the practical's own folder, or as `make -C FOLDER`)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help env run notebooks lab test lint format cleanup distclean lock FORCE
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+env: $(STAMP) ## set up .venv with everything at its pinned version (EXTRA=cuda13 for the GPU)
+	@echo 'Ready: .venv holds what the practical needs.'
+
+run: $(STAMP) ## execute the notebooks into build/ (DATASET=imagenette|folder:PATH, MODEL=FILE)
+	@$(PY) notebooks/build.py run --out build
+
+notebooks: $(STAMP) ## regenerate the top-level notebooks from notebooks/*.py
+	@$(PY) notebooks/build.py sync
+
+lab: $(STAMP) ## open JupyterLab
+	@$(PY) -m jupyter lab
+
+test: $(STAMP) ## run the tests (ARGS='-k cleanup' picks some)
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(STAMP) ## check style, types, and that the notebooks are in sync and without outputs
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pyright --pythonpath $(PY)
+	$(PY) -m nbstripout --keep-id --verify *.ipynb
+	$(PY) notebooks/build.py sync --check
+
+format: $(STAMP) ## format the sources, and regenerate the notebooks
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(PY) notebooks/build.py sync
+
+cleanup: ## remove downloads, data sets, caches and build/; your own files stay
+	@eval "$$CLEANUP"
+
+distclean: cleanup ## the same, and .venv
+	@rm -rf .venv
+
+lock: $(STAMP) ## write constraints.txt anew from the newest releases that fit together
+	@$(PY) -c 'import sys; sys.exit(sys.version_info[:2] > (3, 11) and "make lock needs a \
+	.venv of Python 3.11: a newer one picks releases that 3.11 cannot install. \
+	Try: make distclean lock PYTHON=python3.11")'
+	@mkdir -p build
+	@# appnope is the one package that macOS alone needs. Extras are resolved, not downloaded.
+	$(PY) -m pip install --quiet --dry-run --ignore-installed --report build/lock.json \
+	    -e '.[dev,cuda12,cuda13]' appnope
+	@sed -n '/^#/p' constraints.txt > build/constraints.txt
+	@$(PY) -c "$$PINS" < build/lock.json >> build/constraints.txt
+	@mv build/constraints.txt constraints.txt && rm build/lock.json
+
+# The notebooks and the package read these; make passes on the rest of the environment as it is.
+run: export PRACTICAL_DATASET := $(DATASET)
+ifneq ($(MODEL),)
+run: export PRACTICAL_MODEL := $(MODEL)
+endif
+
+# --- the set-up --------------------------------------------------------------------------------
+
+ifneq ($(filter-out cuda12 cuda13,$(EXTRA)),)
+$(error EXTRA must be cuda12 or cuda13, got '$(EXTRA)')
+endif
+
+# Installed for this folder and these requirements; by content, so that switching branches there and
+# back asks for no network. A copied checkout or a vanished Python makes it stale as well.
+WANTED := $(shell pwd -P; cksum pyproject.toml constraints.txt)
+INSTALLED := $(shell cat $(STAMP) 2>/dev/null && $(PY) -c '' && echo works)
+ifneq ($(INSTALLED),$(WANTED) works)
+$(STAMP): FORCE
+endif
+ifneq ($(EXTRA),)
+ifeq ($(wildcard .venv/.extra-$(EXTRA)),)
+$(STAMP): FORCE
+endif
+endif
+
+# While pip works, the stamp is called .installing. Interrupted, it stays that, and the next time
+# starts over: pip would take half a package for whole (what it fetched is in its cache). When pip
+# itself gives up (no network, say), what was installed before goes on being what it was.
+$(STAMP):
+	@$(PYTHON) -c '' 2>/dev/null || { echo "No Python called '$(PYTHON)' runs here." \
+	    "Install Python 3.11 or newer, or name one: make env PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "The practical needs Python 3.11 or newer, and $(PYTHON) is" \
+	        "$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')." >&2; \
+	    for p in python3.13 python3.12 python3.11; do if $$p -c '' 2>/dev/null; then \
+	        echo "Another is installed here: make env PYTHON=$$p" >&2; exit 1; fi; done; \
+	    echo "Install a newer one and name it: make env PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "$(PYTHON) comes without its venv module." \
+	        "On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@if kill -0 "$$(cat .venv/.busy 2>/dev/null)" 2>/dev/null; then \
+	    echo "Another make (process $$(cat .venv/.busy)) is installing into .venv: wait for it." >&2; \
+	    exit 1; fi; \
+	if [ -e .venv/.installing ] || ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	    echo 'Making .venv ...'; $(PYTHON) -m venv --clear .venv || exit 1; fi; \
+	trap 'exit 130' INT TERM; echo $$$$ > .venv/.busy; \
+	if [ -e $(STAMP) ]; then mv $(STAMP) .venv/.installing; else : > .venv/.installing; fi; \
+	extras=dev; for x in cuda12 cuda13; do \
+	    if [ -e .venv/.extra-$$x ] || [ $$x = '$(EXTRA)' ]; then extras=$$extras,$$x; fi; done; \
+	echo "Installing the practical with $$extras into .venv; the first time takes minutes ..."; \
+	if ! $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$$extras]"; \
+	then \
+	    if [ -s .venv/.installing ]; then mv .venv/.installing $(STAMP); fi; \
+	    echo 'Nothing was installed: pip says above why. Try again: make env' >&2; exit 1; \
+	fi; \
+	if [ -n '$(EXTRA)' ]; then : > '.venv/.extra-$(EXTRA)'; fi; \
+	{ pwd -P; cksum pyproject.toml constraints.txt; } > .venv/.installing; \
+	mv .venv/.installing $(STAMP); rm -f .venv/.busy
+
+# --- the clean-up ------------------------------------------------------------------------------
+
+# Plain sh, so that it works before there is a .venv. A link is removed, never what it points at.
+define cleanup_script
+set -eu
+for folder in build downloads .pytest_cache .ruff_cache .hypothesis; do
+    if [ -L "$folder" ] || [ -d "$folder" ]; then rm -rf -- "$folder"; fi
+done
+find . \( -path ./.venv -o -path ./.git \) -prune -o \
+    -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf -- {} +
+
+# PRACTICAL_HOME may be any folder, with anything beside our downloads in it: only these go, and
+# only when it is inside this one.
+home=${PRACTICAL_HOME:-}
+case $home in "~"/*) home=$HOME/${home#"~/"} ;; esac
+if [ -z "$home" ] || ! [ -d "$home" ]; then exit 0; fi
+here=$(pwd -P)
+where=$(CDPATH= cd -P -- "$home" && pwd -P)
+case $where/ in
+    "$here"/*) ;;
+    *)
+        echo "Left as it is: PRACTICAL_HOME, $home, is not inside this folder."
+        exit 0 ;;
+esac
+for kind in hub imagenette; do
+    if [ -L "$where/$kind" ] || [ -d "$where/$kind" ]; then rm -rf -- "$where/$kind"; fi
+done
+rmdir -- "$where" 2>/dev/null || :
+endef
+export CLEANUP := $(value cleanup_script)
+
+define pins_script
+import json, re, sys
+found = [package["metadata"] for package in json.load(sys.stdin)["install"]]
+pins = {re.sub("[-_.]+", "-", one["name"]).lower(): one["version"] for one in found}
+pins.pop("dd2412-practical")
+print(*(f"{name}=={pins[name]}" for name in sorted(pins)), sep="\n")
+endef
+export PINS := $(value pins_script)

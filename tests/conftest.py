@@ -1,0 +1,91 @@
+"""What all tests share: annotations checked at run time, no open figures, small models, data."""
+
+import os
+import sys
+from pathlib import Path
+
+import hypothesis
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+
+from tests.oracles import Small
+
+# Shapes and types in annotations are checked while the tests run, so this comes before any import
+# of practical. `tests.oracles.refuses` turns it off where our own messages are what is tested.
+jaxtyping.install_import_hook("practical", "beartype.beartype")
+os.environ["MPLBACKEND"] = "Agg"
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+# The same examples each time: a test that is red today was not green by luck yesterday.
+hypothesis.settings.register_profile(
+    "practical", deadline=None, derandomize=True, database=None, max_examples=15
+)
+hypothesis.settings.load_profile("practical")
+
+_compiled: list[str] = []
+
+
+def _listen(event: str, seconds: float, **_) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compiled.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+@pytest.fixture
+def compilations():
+    """A function that returns how many programs XLA compiled since it was last called."""
+
+    def count() -> int:
+        number = len(_compiled)
+        _compiled.clear()
+        return number
+
+    count()
+    return count
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """The arrays of ../shared/golden: PyTorch's, Captum's and ExplainFix's answers."""
+    path = SHARED / "golden/torch_reference.npz"
+    if not path.is_file():
+        pytest.skip(f"the reference answers are not here: {path}")
+    with np.load(path) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="session")
+def small() -> Small:
+    """A curved model with features and head: a convolution, ReLU, pool, and a dense layer."""
+    return Small.random(0)
+
+
+@pytest.fixture(scope="session")
+def resnet():
+    """A ResNet of one block with random weights, for images of 24x24 pixels."""
+    from practical.models import new_resnet
+
+    return new_resnet(
+        ("a", "b", "c"), key=jax.random.key(1), stage_sizes=(1,), widths=(8,), stem_width=8,
+        stem_kernel=3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def batch():
+    """Five images of 12x10 pixels and their targets among three classes."""
+    rng = np.random.default_rng(5)
+    return rng.random((5, 12, 10, 3), np.float32), np.array([0, 2, 1, 1, 0])

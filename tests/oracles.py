@@ -1,0 +1,149 @@
+"""Models whose explanations are known in closed form, and two helpers.
+
+All are pytrees, as a `Classifier` is; images may have any height and width that fits the weights.
+"""
+
+import contextlib
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+
+@contextlib.contextmanager
+def refuses(message: str, error: type[Exception] = ValueError):
+    """Expect our own error with `message` (a regex).
+
+    The run-time check of the annotations would refuse first, so it is off inside.
+    """
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(error, match=message):
+            yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytree(cls):
+    """Make a dataclass whose fields are all leaves."""
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    return jax.tree_util.register_dataclass(cls, data_fields=names, meta_fields=[])
+
+
+@pytree
+class Linear:
+    """logit k = sum of weights[k] * image + bias[k]."""
+
+    weights: jax.Array  # (classes, height, width, 3)
+    bias: jax.Array  # (classes,)
+
+    @classmethod
+    def random(cls, seed: int, *, classes: int = 3, height: int = 12, width: int = 10):
+        rng = np.random.default_rng(seed)
+        return cls(
+            jnp.asarray(rng.normal(size=(classes, height, width, 3)), jnp.float32),
+            jnp.asarray(rng.normal(size=classes), jnp.float32),
+        )
+
+    def __call__(self, images):
+        return jnp.einsum("bhwc,khwc->bk", images, self.weights, precision="highest") + self.bias
+
+
+@pytree
+class Small:
+    """A 3x3 convolution, ReLU, global mean, a dense layer."""
+
+    kernel: jax.Array  # (3, 3, 3, channels)
+    shift: jax.Array  # (channels,)
+    dense: jax.Array  # (channels, classes)
+
+    @classmethod
+    def random(cls, seed: int, *, symmetric: bool = False):
+        rng = np.random.default_rng(seed)
+        kernel, shift, dense = (rng.normal(size=s) for s in ((3, 3, 3, 4), (4,), (4, 3)))
+        if symmetric:
+            kernel = kernel + kernel[:, ::-1]
+        return cls(*(jnp.asarray(a, jnp.float32) for a in (kernel, shift, 10 * dense)))
+
+    def __call__(self, images):
+        return self.head(self.features(images))
+
+    def features(self, images):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        maps = jax.lax.conv_general_dilated(
+            images, self.kernel, (1, 1), "SAME", dimension_numbers=dimensions, precision="highest"
+        )
+        return jax.nn.relu(maps + self.shift)
+
+    def head(self, features):
+        return jnp.matmul(features.mean((1, 2)), self.dense, precision="highest")
+
+
+@pytree
+class Weighted:
+    """a * first + b * second: for linearity in the model."""
+
+    a: jax.Array
+    first: Small
+    b: jax.Array
+    second: Small
+
+    def __call__(self, images):
+        return self.a * self.first(images) + self.b * self.second(images)
+
+
+@pytree
+class Counting:
+    """Another model, and how often Python ran it: once a trace, never when compiled."""
+
+    inner: Small
+
+    def __call__(self, images):
+        _calls.append(images.shape)
+        return self.inner(images)
+
+    def features(self, images):
+        _calls.append(images.shape)
+        return self.inner.features(images)
+
+    def head(self, features):
+        return self.inner.head(features)
+
+    @staticmethod
+    def calls() -> int:
+        """Return the number of calls since this was last asked."""
+        number = len(_calls)
+        _calls.clear()
+        return number
+
+
+_calls: list[tuple[int, ...]] = []
+
+
+def product(images):
+    """One class: the product of the red values of the first two pixels."""
+    return images[:, 0, 0, :1] * images[:, 0, 1, :1]
+
+
+def power(degree: int):
+    """Return a model of one class: the first red value to the power of `degree`."""
+
+    @jax.tree_util.Partial
+    def model(images):
+        return images[:, 0, 0, :1] ** degree
+
+    return model
+
+
+def saturating(images):
+    """One class: 1 - relu(1 - 2x) of the first red value; flat, with gradient 0, above x = 1/2."""
+    return 1 - jax.nn.relu(1 - 2 * images[:, 0, 0, :1])
+
+
+def one_pixel(images):
+    """Two classes: the red value of the pixel in row 2 and column 3; and 0."""
+    return jnp.stack([images[:, 2, 3, 0], jnp.zeros(len(images))], axis=1)

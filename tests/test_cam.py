@@ -1,0 +1,118 @@
+import jax.numpy as jnp
+import numpy as np
+
+from practical import attribution
+from tests.oracles import Small, pytree, refuses
+
+
+@pytree
+class PooledColours:
+    """Features are the means of 2x2 pixels of each colour; the head weighs each colour's mean."""
+
+    weights: jnp.ndarray  # (3, classes)
+
+    def __call__(self, images):
+        return self.head(self.features(images))
+
+    def features(self, images):
+        batch, height, width, _ = images.shape
+        return images.reshape(batch, height // 2, 2, width // 2, 2, 3).mean((2, 4))
+
+    def head(self, features):
+        return features.mean((1, 2)) @ self.weights
+
+
+WEIGHTS = jnp.array([[2.0, -1.0], [-3.0, 0.5], [0.0, 4.0]])
+COLOURS = PooledColours(WEIGHTS)
+
+
+def test_closed_form():
+    # d logit_k / d feature_c = weights[c, k] / (h w) everywhere, so that is the weight of map c.
+    images = np.random.default_rng(0).random((3, 8, 6, 3), np.float32)
+    targets = np.array([0, 1, 0])
+    features = images.reshape(3, 4, 2, 3, 2, 3).mean((2, 4))
+    signed = np.einsum("bhwc,bc->bhw", features, np.asarray(WEIGHTS).T[targets]) / (4 * 3)
+    assert (signed < 0).any()
+    assert (signed > 0).any()
+    options = {"upsample": False}
+    maps = attribution.grad_cam(COLOURS, images, targets, relu=False, **options)
+    np.testing.assert_allclose(maps, signed, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        attribution.grad_cam(COLOURS, images, targets, **options), np.maximum(signed, 0),
+        rtol=1e-5, atol=1e-7,
+    )  # fmt: skip
+    # Signed, the maps add up to the logit: the head is linear in the features, without a bias.
+    logits = np.asarray(COLOURS(images))[np.arange(3), targets]
+    np.testing.assert_allclose(np.asarray(maps).sum((1, 2)), logits, rtol=1e-4)
+
+
+def test_evidence_against_the_class_is_cut():
+    green = np.zeros((1, 4, 4, 3), np.float32)
+    green[..., 1] = 1  # weight -3 for class 0
+    assert not np.asarray(attribution.grad_cam(COLOURS, green, [0])).any()
+    against = attribution.grad_cam(COLOURS, green, [0], relu=False, upsample=False)
+    np.testing.assert_allclose(against, -3 / 4, rtol=1e-6)  # over 2x2 places
+
+
+def test_upsampling_is_bilinear_between_the_centres_of_the_cells():
+    # Two cells across, 0 and 1. Pixel centres at 1/4, 3/4, 5/4, 7/4 cells, cell centres at 1/2
+    # and 3/2: the weights are 1/4 and 3/4, and the edges repeat.
+    images = np.zeros((1, 4, 4, 3), np.float32)
+    images[:, :, 2:, 0] = 1
+    maps = attribution.grad_cam(COLOURS, images, [0], relu=True)
+    assert maps.shape == (1, 4, 4)
+    cell = 2 / (2 * 2)  # weight 2, over 2x2 places
+    np.testing.assert_allclose(
+        maps[0], np.tile(cell * np.array([0, 0.25, 0.75, 1]), (4, 1)), atol=1e-6
+    )
+
+
+def test_relu_comes_before_upsampling():
+    # The other way round, the zero crossing would move: interpolate -1 and 1, then cut.
+    images = np.zeros((1, 4, 4, 3), np.float32)
+    images[:, :, :2, 1] = 2 / 3  # cells of -2 * (1/4)
+    images[:, :, 2:, 0] = 1  # cells of +2 * (1/4)
+    maps = attribution.grad_cam(COLOURS, images, [0])
+    np.testing.assert_allclose(maps[0, 0], 0.5 * np.array([0, 0.25, 0.75, 1]), atol=1e-6)
+
+
+def test_a_model_that_is_no_pytree():
+    class Plain:
+        def __call__(self, images):
+            return self.head(self.features(images))
+
+        def features(self, images):
+            return COLOURS.features(images)
+
+        def head(self, features):
+            return COLOURS.head(features)
+
+    images = np.random.default_rng(0).random((2, 4, 4, 3), np.float32)
+    np.testing.assert_array_equal(
+        attribution.grad_cam(Plain(), images, [0, 1]),
+        attribution.grad_cam(COLOURS, images, [0, 1]),
+    )
+
+
+def test_features_agree_with_the_model(resnet):
+    images = np.random.default_rng(0).random((2, 24, 24, 3), np.float32)
+    np.testing.assert_array_equal(resnet(images), resnet.head(resnet.features(images)))
+    features = resnet.features(images)
+    assert features.shape == (2, 12, 12, 8)
+    assert np.asarray(features).min() >= 0  # after the ReLU
+
+
+def test_models_without_maps_are_refused():
+    images = np.zeros((1, 4, 4, 3), np.float32)
+    with refuses(r"methods features\(images\) and head\(features\).*without features and head"):
+        attribution.grad_cam(lambda images: images.mean((1, 2)), images, [0])
+
+    class Flat(Small):
+        def features(self, images):
+            return images.mean((1, 2))
+
+        def head(self, features):
+            return features
+
+    with refuses(r"model.features must return maps of shape \(1, h, w, channels\).*got \(1, 3\)"):
+        attribution.grad_cam(Flat.random(0), images, [0])

@@ -1,0 +1,188 @@
+"""`LazyArray` against NumPy's own indexing, and `Dataset`."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from practical.data import Dataset
+from practical.data import dataset as module
+from practical.data.dataset import LazyArray
+
+ROWS = 7
+WHOLE = np.random.default_rng(0).integers(0, 256, (ROWS, 3, 2, 3), np.uint8)
+FLOATS = WHOLE / np.float32(255)
+
+
+def lazy(whole: np.ndarray = WHOLE, log: list | None = None) -> LazyArray:
+    def read(index: int) -> np.ndarray:
+        if log is not None:
+            log.append(index)
+        return whole[index]
+
+    return LazyArray(read, whole.shape, whole.dtype.type)
+
+
+def positions(low: int = -ROWS, high: int = ROWS - 1):
+    return st.integers(low, high)
+
+
+INDICES = st.one_of(
+    positions(),
+    st.slices(ROWS),
+    st.slices(3 * ROWS),
+    st.lists(positions(), min_size=1, max_size=12),
+    st.lists(st.booleans(), min_size=ROWS, max_size=ROWS),
+    st.lists(positions(), min_size=1, max_size=12).map(np.array),
+    st.lists(st.booleans(), min_size=ROWS, max_size=ROWS).map(np.array),
+    positions().map(np.int32),
+    positions().map(np.array),  # of no axes
+    st.lists(st.lists(positions(), min_size=2, max_size=2), min_size=1, max_size=4).map(np.array),
+    st.just(np.array([], int)),
+    st.just([]),
+    st.just(...),
+)
+
+
+@pytest.mark.parametrize("fits", [True, False], ids=["kept in memory", "read again"])
+@given(indices=st.lists(INDICES, min_size=1, max_size=3))
+@settings(deadline=None)
+def test_indexing_is_numpys(fits, indices):
+    array = lazy()
+    if not fits:
+        array._rows = None
+    for index in indices:
+        expected = FLOATS[index]
+        found = array[index]
+        assert found.dtype == np.float32
+        assert found.shape == expected.shape
+        np.testing.assert_array_equal(found, expected)
+
+
+@given(index=st.one_of(positions(ROWS, 99), positions(-99, -ROWS - 1)))
+@settings(deadline=None)
+def test_out_of_range_is_an_error(index):
+    for where in (index, [0, index]):
+        with pytest.raises(IndexError, match="out of bounds"):
+            lazy()[where]
+
+
+@pytest.mark.parametrize("index", ["a", 1.5, [True] * (ROWS - 1)])
+def test_other_indices_are_errors(index):
+    array = lazy()
+    with pytest.raises(IndexError, match=r"index|indices"):
+        array[index]
+
+
+def test_the_shape_of_an_array():
+    array = lazy()
+    assert len(array) == ROWS
+    assert array.shape == (ROWS, 3, 2, 3)
+    assert array.ndim == 4
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(np.asarray(array), FLOATS)
+    np.testing.assert_array_equal(np.asarray(array, np.float64), FLOATS.astype(np.float64))
+    assert [row.tolist() for row in array] == FLOATS.tolist()
+    with pytest.raises(ValueError, match="cannot be viewed uncopied"):
+        np.asarray(array, copy=False)
+
+
+def test_other_types_are_kept_as_they_are():
+    masks = WHOLE[..., 0] > 99
+    assert lazy(masks)[:].dtype == bool
+    np.testing.assert_array_equal(lazy(masks)[2:], masks[2:])
+
+
+def test_rows_are_read_when_looked_at_and_once():
+    log = []
+    array = lazy(log=log)
+    assert log == []
+    array[3]
+    assert log == [3]
+    array[[3, 3, 5]]
+    assert sorted(log) == [3, 5]
+    array[:]
+    assert sorted(log) == list(range(ROWS))
+
+
+def test_rows_that_do_not_fit_are_read_again(monkeypatch):
+    monkeypatch.setattr(module, "_CACHE_BYTES", WHOLE.nbytes - 1)
+    log = []
+    array = lazy(log=log)
+    for _ in range(2):
+        np.testing.assert_array_equal(array[1:3], FLOATS[1:3])
+    assert log == [1, 2, 1, 2]
+
+
+def test_what_was_given_cannot_change_what_is_kept():
+    array = lazy()
+    array[:][:] = 0
+    np.testing.assert_array_equal(array[:], FLOATS)
+    masks = lazy(WHOLE[..., 0] > 99)
+    masks[:][:] = False
+    np.testing.assert_array_equal(masks[:], WHOLE[..., 0] > 99)
+
+
+def test_a_row_that_fails_is_not_kept():
+    fail = [True]
+
+    def read(index: int) -> np.ndarray:
+        if index == 5 and fail[0]:
+            raise ValueError("row 5 is broken")
+        return WHOLE[index]
+
+    array = LazyArray(read, WHOLE.shape, np.uint8)
+    with pytest.raises(ValueError, match="row 5 is broken"):
+        array[:]
+    fail[0] = False
+    np.testing.assert_array_equal(array[:], FLOATS)
+
+
+def test_many_threads_see_the_same():
+    whole = np.random.default_rng(1).integers(0, 256, (200, 4, 4, 3), np.uint8)
+    log, lock = [], threading.Lock()
+
+    def read(index: int) -> np.ndarray:
+        with lock:
+            log.append(index)
+        return whole[index]
+
+    array = LazyArray(read, whole.shape, np.uint8)
+
+    def look(seed: int) -> None:
+        for index in np.random.default_rng(seed).integers(0, 200, (20, 10)):
+            np.testing.assert_array_equal(array[index], whole[index] / np.float32(255))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(look, range(16)))
+    assert sorted(log) == sorted(set(log))
+
+
+# --- Dataset -------------------------------------------------------------------------------------
+
+LABELS = np.array([1, 0, 1, 1, 0, 1, 0], np.int32)
+
+
+def dataset(**options) -> Dataset:
+    return Dataset(lazy(), LABELS, ("cat", "dog"), **options)
+
+
+def test_select():
+    masks = WHOLE[..., 0] > 99
+    part = dataset(masks=lazy(masks), name="mine").select(LABELS == 0)
+    np.testing.assert_array_equal(part.images, FLOATS[[1, 4, 6]])
+    np.testing.assert_array_equal(part.masks, masks[[1, 4, 6]])
+    assert part.labels.tolist() == [0, 0, 0]
+    assert len(part) == 3
+    assert repr(part) == ("Dataset('mine': 3 images of 3x2 pixels, 2 classes, with object masks)")
+
+
+def test_per_class():
+    part = dataset().per_class(2)
+    assert part.labels.tolist() == [0, 0, 1, 1]
+    np.testing.assert_array_equal(part.images, FLOATS[[1, 4, 0, 2]])
+    with pytest.raises(ValueError, match="'cat' has 3, got count=4"):
+        dataset().per_class(4)

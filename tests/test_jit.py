@@ -1,0 +1,282 @@
+"""Compilation: once per shape, never for new weights, and inside somebody's own jit."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from practical import attribution, metrics
+from practical._chunks import fold_pairs, map_images
+from practical.attribution import cam, gradients, perturbation
+from practical.metrics import faithfulness
+from tests.oracles import Counting, Small, one_pixel
+
+MAPS = np.random.default_rng(1).normal(size=(5, 12, 10)).astype(np.float32)
+
+
+def with_maps(metric):
+    def call(model, images, targets, **options):
+        return metric(model, images, targets, MAPS[: len(images)], steps=6, **options).scores
+
+    return call
+
+
+CALLS = {
+    **attribution.METHODS,
+    "integrated_gradients": partial(attribution.integrated_gradients, steps=7),
+    "occlusion": partial(attribution.occlusion, window=5, stride=4),
+    "grad_cam_coarse": partial(attribution.grad_cam, relu=False, upsample=False),
+    "deletion": with_maps(metrics.deletion),
+    "insertion": with_maps(metrics.insertion),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+@every_call
+def test_the_chunk_size_does_not_change_the_answer(small, batch, call):
+    images, targets = batch
+    whole = np.asarray(call(small, images, targets, chunk_size=1000))
+    for size in (1, 3):  # one at a time, and one that divides neither images nor pairs
+        chunked = call(small, images, targets, chunk_size=size)
+        # Sums in another order: to rounding.
+        np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-6 * np.abs(whole).max())
+
+
+@every_call
+def test_an_image_is_explained_alone(small, batch, call):
+    images, targets = batch
+    if call in (CALLS["deletion"], CALLS["insertion"]):  # give each image the same map
+        same = np.broadcast_to(MAPS[0], MAPS.shape)
+        metric = metrics.deletion if call is CALLS["deletion"] else metrics.insertion
+
+        def call(model, images, targets, **options):
+            return metric(model, images, targets, same[: len(images)], **options).scores
+
+    whole = np.asarray(call(small, images, targets, chunk_size=3))
+    order = np.array([3, 0, 4, 2, 1])
+    shuffled = call(small, images[order], targets[order], chunk_size=3)
+    close = {"rtol": 1e-5, "atol": 1e-6 * np.abs(whole).max()}
+    np.testing.assert_allclose(shuffled, whole[order], **close)
+
+
+@every_call
+def test_mirrored_images_have_mirrored_explanations(batch, call):
+    if call in (CALLS["deletion"], CALLS["insertion"], CALLS["occlusion"]):
+        pytest.skip("a random order and a grid of squares that starts on the left are not mirrored")
+    model = Small.random(3, symmetric=True)
+    images, targets = batch
+    maps = np.asarray(call(model, images, targets))
+    mirrored = np.asarray(call(model, np.ascontiguousarray(images[:, :, ::-1]), targets))
+    np.testing.assert_allclose(
+        mirrored[:, :, ::-1], maps, rtol=1e-4, atol=1e-6 * np.abs(maps).max()
+    )
+
+
+@every_call
+def test_inside_another_jit(small, batch, call):
+    images, targets = batch
+    expected = np.asarray(call(small, images, targets))
+    close = {"rtol": 1e-5, "atol": 1e-6 * np.abs(expected).max()}
+    traced = jax.jit(call)(small, jnp.asarray(images), jnp.asarray(targets))
+    np.testing.assert_allclose(traced, expected, **close)
+    # Images and model closed over: nothing is a tracer on the way in.
+    closed = jax.jit(lambda scale: scale * call(small, images, targets))(2.0)
+    np.testing.assert_allclose(closed, 2 * expected, **close)
+
+
+def test_under_vmap_and_grad(small, batch):
+    images, targets = batch
+    both = jax.vmap(lambda image: attribution.gradient(small, image[None], [1])[0])(images)
+    expected = attribution.gradient(small, images, np.ones(5, int))
+    np.testing.assert_allclose(both, expected, rtol=1e-5, atol=1e-6)
+    # d/dscale of the summed gradient x input of a homogeneous model.
+    slope = jax.grad(
+        lambda shift: attribution.gradient_x_input(
+            Small(small.kernel, small.shift, shift * small.dense), images, targets
+        ).sum()
+    )(jnp.float32(1))
+    total = attribution.gradient_x_input(small, images, targets).sum()
+    np.testing.assert_allclose(slope, total, rtol=1e-4)
+
+
+@every_call
+def test_new_weights_and_values_compile_nothing(batch, call, compilations):
+    images, targets = batch
+    call(Counting(Small.random(0)), images, targets)
+    assert Counting.calls() > 0
+    compilations()
+    other = call(Counting(Small.random(1)), 1 - images, targets[::-1].copy())
+    assert Counting.calls() == 0  # not traced again
+    assert compilations() == 0
+    expected = call(Small.random(1), 1 - images, targets[::-1].copy())
+    scale = np.abs(np.asarray(expected)).max()
+    np.testing.assert_allclose(other, expected, rtol=1e-5, atol=1e-6 * scale)  # and not stale
+
+
+@every_call
+def test_one_compilation_per_shape(batch, call, compilations):
+    images, targets = batch
+    model = Counting(Small.random(0))
+    small_images = images[:3, :9]
+    if call in (CALLS["deletion"], CALLS["insertion"]):
+        metric = metrics.deletion if call is CALLS["deletion"] else metrics.insertion
+
+        def call(model, images, targets):
+            return metric(model, images, targets, MAPS[: len(images), : images.shape[1]]).scores
+
+    for pixels in (images, small_images):
+        call(model, pixels, targets[: len(pixels)])
+        assert Counting.calls() > 0  # a new shape
+    compilations()
+    for pixels in (images, small_images, images):
+        call(model, pixels, targets[: len(pixels)])
+    assert Counting.calls() == 0
+    assert compilations() == 0
+
+
+def test_deletion_is_one_program(batch):
+    # A new number of steps is a new curve; the target, key, maps and baseline's colour are not.
+    images, targets = batch
+    model = Counting(Small.random(0))
+    metrics.deletion(model, images, targets, MAPS)
+    Counting.calls()
+    metrics.deletion(model, images, 2 - targets, -MAPS, key=jax.random.key(3), baseline="grey")
+    assert Counting.calls() == 0
+
+
+def test_any_callable_is_a_model(small, batch):
+    images, targets = batch
+    expected = attribution.integrated_gradients(small, images, targets, steps=5)
+
+    def forward(weights, images):
+        return Small(*weights)(images)
+
+    weights = (small.kernel, small.shift, small.dense)
+    for model in (
+        lambda images: small(images),
+        jax.jit(small.__call__),
+        jax.tree_util.Partial(forward, weights),
+        partial(forward, weights),
+    ):
+        maps = attribution.integrated_gradients(model, images, targets, steps=5)
+        np.testing.assert_allclose(maps, expected, rtol=1e-5, atol=1e-6)
+    # Weights in a Partial are leaves: new ones are used, and compile nothing.
+    doubled = jax.tree_util.Partial(forward, (*weights[:2], 2 * weights[2]))
+    maps = attribution.integrated_gradients(doubled, images, targets, steps=5)
+    np.testing.assert_allclose(maps, 2 * expected, rtol=1e-5, atol=1e-6)
+
+
+def test_two_functions_are_two_models(batch):
+    images, targets = batch
+    for factor in (1.0, 2.0):
+        maps = attribution.gradient(lambda x, f=factor: f * x.mean((1, 2)), images, targets)
+        np.testing.assert_allclose(np.asarray(maps).sum((1, 2, 3)), factor, rtol=1e-5)
+
+
+def temporary_bytes(core, static: dict, *arguments) -> int:
+    """Return the scratch memory of the compiled core, without its arguments and its answer."""
+    compiled = jax.jit(core, static_argnames=tuple(static)).lower(*arguments, **static).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return jnp.asarray(np.random.default_rng(0).random((4, 32, 32, 3), np.float32))
+
+
+TARGETS = jnp.array([0, 1, 2, 0])
+
+
+def assert_flat(few: int, many: int, *, answer: int = 0) -> None:
+    # A few per cent for what XLA lays out differently; a core that kept one image for each step
+    # would need some hundred times as much.
+    assert few > 0
+    assert many <= 1.05 * few + answer, (few, many)
+
+
+def test_integrated_gradients_memory_does_not_grow_with_steps(small, pixels):
+    def size(steps, chunk_size):
+        path = jnp.zeros(steps), jnp.zeros(steps)
+        return temporary_bytes(
+            gradients._integrated_gradients_core, {"chunk_size": chunk_size},
+            small, pixels, TARGETS, pixels, *path,
+        )  # fmt: skip
+
+    assert_flat(size(8, 8), size(512, 8))
+    assert size(512, 64) > 2 * size(512, 8)  # chunk_size is what it grows with
+
+
+def test_occlusion_memory_does_not_grow_with_windows(small, pixels):
+    def size(stride):
+        return temporary_bytes(
+            perturbation._occlusion_core, {"window": 8, "stride": stride, "chunk_size": 8},
+            small, pixels, TARGETS, pixels,
+        )  # fmt: skip
+
+    assert_flat(size(8), size(1))  # 16 and 625 squares
+
+
+def test_deletion_memory_does_not_grow_with_steps(small, pixels):
+    def size(steps):
+        cutoffs = jnp.zeros(steps + 1, jnp.int32)
+        return temporary_bytes(
+            faithfulness._scores_core, {"output": "probability", "chunk_size": 8},
+            small, pixels, pixels, TARGETS, pixels.mean(-1), cutoffs, jax.random.key(0),
+        )  # fmt: skip
+
+    # The curve itself, (4, steps + 1) float32, is what may grow; twice for the loop's copy.
+    assert_flat(size(8), size(512), answer=2 * 4 * 505 * 4)
+
+
+def test_gradient_and_grad_cam_memory_is_bounded_by_the_chunk(small):
+    def size(core, count, **static):
+        images = jnp.zeros((count, 32, 32, 3))
+        return temporary_bytes(
+            core, {"chunk_size": 4, **static}, small, images, jnp.zeros(count, int)
+        )
+
+    # The batch is copied once to be cut into chunks; features (4 channels) are not kept for it.
+    batch_bytes = (64 - 8) * 32 * 32 * 3 * 4
+    for core, static in (
+        (gradients._gradient_core, {}), (cam._grad_cam_core, {"relu": True, "upsample": True})
+    ):  # fmt: skip
+        few, many = size(core, 8, **static), size(core, 64, **static)
+        assert many <= 1.05 * few + 2.1 * batch_bytes, (few, many)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
+def test_fold_pairs_visits_each_pair_once(chunk):
+    def visit(total, i, k, live):
+        return total.at[i, k].add(live)
+
+    counts = fold_pairs(visit, jnp.zeros((3, 5), int), 3, 5, chunk)
+    np.testing.assert_array_equal(counts, 1)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
+def test_map_images_keeps_the_rows(chunk):
+    rows = jnp.arange(14.0).reshape(7, 2)
+    doubled, sums = map_images(lambda a, b: (2 * a, a.sum(1) + b), chunk, rows, jnp.arange(7.0))
+    np.testing.assert_array_equal(doubled, 2 * rows)
+    np.testing.assert_array_equal(sums, rows.sum(1) + np.arange(7))
+
+
+def test_unknown_compiler_options_fall_back_to_plain_xla(monkeypatch):
+    from practical import _jit
+
+    monkeypatch.setattr(_jit, "_CPU_OPTIONS", {"xla_no_such_option": "1"})
+    _jit._options.cache_clear()
+    try:
+        assert _jit._options() == {}
+        doubled = _jit.jit(lambda x: 2 * x)
+        assert doubled(jnp.float32(2)) == 4
+    finally:
+        _jit._options.cache_clear()
+
+
+def test_plain_functions_without_weights(batch):
+    images = np.ones((2, 12, 10, 3), np.float32)
+    maps = attribution.gradient(one_pixel, images, [0, 1])
+    assert np.argwhere(maps).tolist() == [[0, 2, 3, 0]]

@@ -1,0 +1,543 @@
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from practical import attribution
+from practical.data import load_dataset
+from practical.models import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Classifier,
+    from_torchvision,
+    load_model,
+    new_resnet,
+    predict,
+)
+from practical.training import accuracy_per_class
+from tests.oracles import refuses
+
+NORMS = ("weight", "bias", "running_mean", "running_var")
+
+
+def torch_state(
+    *, block="basic", stages=(1, 1), widths=(4, 6), expansion=1, groups=1, stem=(4, 3), classes=3
+) -> dict[str, np.ndarray]:
+    """Return random tensors with the names and shapes of a torchvision ResNet.
+
+    Written down from torchvision's resnet.py, not from our code.
+    """
+    rng = np.random.default_rng(0)
+    state = {}
+
+    def conv(name, outputs, inputs, size):
+        shape = (outputs, inputs, size, size)
+        state[f"{name}.weight"] = rng.normal(0, (inputs * size**2) ** -0.5, shape)
+
+    def norm(name, channels):
+        for suffix in NORMS:
+            state[f"{name}.{suffix}"] = rng.uniform(0.5, 1.5, channels)
+        state[f"{name}.num_batches_tracked"] = np.array(7)
+
+    conv("conv1", stem[0], 3, stem[1])
+    norm("bn1", stem[0])
+    inputs = stem[0]
+    for stage, (blocks, width) in enumerate(zip(stages, widths, strict=True), start=1):
+        outputs = width * expansion
+        for index in range(blocks):
+            name = f"layer{stage}.{index}"
+            if block == "basic":
+                sizes = [(width, inputs, 3), (width, width, 3)]
+            else:
+                sizes = [(width, inputs, 1), (width, width // groups, 3), (outputs, width, 1)]
+            for number, size in enumerate(sizes, start=1):
+                conv(f"{name}.conv{number}", *size)
+                norm(f"{name}.bn{number}", size[0])
+            if (stage > 1 and index == 0) or inputs != outputs:
+                conv(f"{name}.downsample.0", outputs, inputs, 1)
+                norm(f"{name}.downsample.1", outputs)
+            inputs = outputs
+    state["fc.weight"] = rng.normal(size=(classes, inputs))
+    state["fc.bias"] = rng.normal(size=classes)
+    return {name: np.asarray(array, np.float32) for name, array in state.items()}
+
+
+def numpy_resnet(state, images, *, groups=1, stem_stride=2, pool=True):
+    """Run the network in plain NumPy float64, NCHW, as torchvision's resnet.py does."""
+
+    def conv(x, name, stride, padding, groups=1):
+        weight = state[f"{name}.weight"].astype(np.float64)
+        size = weight.shape[2]
+        x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+        patches = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(2, 3))
+        patches = patches[:, :, ::stride, ::stride]
+        outputs, inputs = weight.shape[0] // groups, weight.shape[1]
+        return np.concatenate(
+            [
+                np.einsum(
+                    "ncyxhw,ochw->noyx",
+                    patches[:, g * inputs : (g + 1) * inputs],
+                    weight[g * outputs : (g + 1) * outputs],
+                )
+                for g in range(groups)
+            ],
+            axis=1,
+        )
+
+    def norm(x, name):
+        weight, bias, mean, variance = (
+            state[f"{name}.{suffix}"][:, None, None].astype(np.float64) for suffix in NORMS
+        )
+        return (x - mean) / np.sqrt(variance + 1e-5) * weight + bias
+
+    def relu(x):
+        return np.maximum(x, 0)
+
+    stem_padding = state["conv1.weight"].shape[2] // 2
+    x = relu(norm(conv(images.transpose(0, 3, 1, 2), "conv1", stem_stride, stem_padding), "bn1"))
+    if pool:
+        x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
+        x = windows[:, :, ::2, ::2].max((4, 5))
+    stage = 1
+    while f"layer{stage}.0.conv1.weight" in state:
+        index = 0
+        while f"layer{stage}.{index}.conv1.weight" in state:
+            name = f"layer{stage}.{index}"
+            stride = 2 if stage > 1 and index == 0 else 1
+            if f"{name}.conv3.weight" in state:
+                y = relu(norm(conv(x, f"{name}.conv1", 1, 0), f"{name}.bn1"))
+                y = relu(norm(conv(y, f"{name}.conv2", stride, 1, groups), f"{name}.bn2"))
+                y = norm(conv(y, f"{name}.conv3", 1, 0), f"{name}.bn3")
+            else:
+                y = relu(norm(conv(x, f"{name}.conv1", stride, 1), f"{name}.bn1"))
+                y = norm(conv(y, f"{name}.conv2", 1, 1), f"{name}.bn2")
+            if f"{name}.downsample.0.weight" in state:
+                x = norm(conv(x, f"{name}.downsample.0", stride, 0), f"{name}.downsample.1")
+            x = relu(x + y)
+            index += 1
+        stage += 1
+    return x, x.mean((2, 3)) @ state["fc.weight"].T + state["fc.bias"]
+
+
+KINDS = {
+    "basic": ({"stages": (2, 1)}, {}),
+    "one basic stage, wider than the stem": ({"stages": (1,), "widths": (6,)}, {}),
+    "bottleneck": ({"block": "bottleneck", "expansion": 4}, {}),
+    "wide bottleneck": ({"block": "bottleneck", "widths": (8, 16), "expansion": 2}, {}),
+    "ResNeXt": (
+        {"block": "bottleneck", "widths": (8, 16), "expansion": 2, "groups": 4}, {"groups": 4},
+    ),
+    "odd groups": (
+        {"block": "bottleneck", "widths": (6, 12), "expansion": 2, "groups": 3}, {"groups": 3},
+    ),
+    "7x7 stem, no pool": ({"stem": (5, 7), "stages": (1,), "widths": (5,)}, {"pool": False}),
+    "stem of stride 1": (
+        {"stages": (1,), "widths": (4,)}, {"pool": False, "stem_stride": 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_pass_against_plain_numpy(kind):
+    build, run = KINDS[kind]
+    state = torch_state(**build)
+    options = {name: value for name, value in run.items() if name != "groups"}
+    model = from_torchvision(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, **options)
+    found = model.architecture
+    assert found.block == build.get("block", "basic")
+    assert found.stage_sizes == build.get("stages", (1, 1))
+    assert found.widths == build.get("widths", (4, 6))
+    assert (found.groups, found.expansion) == (build.get("groups", 1), build.get("expansion", 1))
+    assert (found.stem_width, found.stem_kernel) == build.get("stem", (4, 3))
+    # 22x18: odd sizes on the way, so that padding on the wrong side would show.
+    images = np.random.default_rng(1).random((2, 22, 18, 3), np.float32)
+    features, logits = numpy_resnet(state, (images - IMAGENET_MEAN) / IMAGENET_STD, **run)
+    # float32 against float64, through some ten layers
+    found = jax.jit(Classifier.features)(model, images)
+    np.testing.assert_allclose(found, features.transpose(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model.head(found), logits, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "build"),
+    [  # torchvision's tables of its models give these counts
+        (11_689_512, {"stages": (2,) * 4, "widths": (64, 128, 256, 512)}),  # ResNet-18
+        (
+            25_028_904,  # ResNeXt-50 32x4d
+            {"block": "bottleneck", "stages": (3, 4, 6, 3), "widths": (128, 256, 512, 1024),
+             "expansion": 2, "groups": 32},
+        ),
+    ],
+    ids=["resnet18", "resnext50_32x4d"],
+)  # fmt: skip
+def test_torchvisions_own_sizes(parameters, build):
+    state = torch_state(stem=(64, 7), classes=1000, **build)
+    model = from_torchvision(state)
+    assert sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"])) == parameters
+    assert len(model.class_names) == 1000
+    maps = jax.eval_shape(Classifier.features, model, jnp.zeros((1, 224, 224, 3)))
+    assert maps.shape == (1, 7, 7, build["widths"][-1] * build.get("expansion", 1))
+
+
+@pytest.fixture(scope="module")
+def state():
+    return torch_state()
+
+
+@pytest.fixture(scope="module")
+def model(state):
+    return from_torchvision(state, class_names=("x", "y", "z"))
+
+
+PIXELS = np.random.default_rng(2).random((5, 18, 18, 3), np.float32)
+
+
+def test_normalisation_is_inside(state, model):
+    # (x - mean) / std, per channel, of images in [0, 1]: undo it, and ask without.
+    plain = from_torchvision(state, mean=(0.0,) * 3, std=(1.0,) * 3)
+    normalised = (PIXELS - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    np.testing.assert_allclose(
+        model(PIXELS), plain(normalised.astype(np.float32)), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_row_depends_on_its_own_image_alone(model):
+    alone = np.concatenate([model(PIXELS[i : i + 1]) for i in range(2)])
+    np.testing.assert_allclose(model(PIXELS)[:2], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_predict_does_not_depend_on_the_chunks(model):
+    expected = np.asarray(model(PIXELS))
+    for size in (1, 2, 5, 100):
+        logits = predict(model, PIXELS, chunk_size=size)
+        assert isinstance(logits, np.ndarray)
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    dataset = load_dataset("shapes", count=3)
+    np.testing.assert_allclose(
+        predict(model, dataset.images), predict(model, dataset.images[:]), rtol=1e-6
+    )
+
+
+def leaves(model) -> dict:
+    return {str(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(model)}
+
+
+def assert_same(one: Classifier, two: Classifier) -> None:
+    assert one.architecture == two.architecture
+    assert one.class_names == two.class_names
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    for path, leaf in leaves(one).items():
+        np.testing.assert_array_equal(leaf, leaves(two)[path], err_msg=path)
+        assert leaf.dtype == leaves(two)[path].dtype
+
+
+def test_save_and_load_keep_every_bit(model, tmp_path):
+    path = tmp_path / "new folder" / "net.safetensors"
+    model.save(path)
+    for name in (path, str(path)):
+        assert_same(Classifier.load(name), model)
+        assert_same(load_model(name), model)
+    assert [item.name for item in path.parent.iterdir()] == [path.name]  # nothing half-made
+    grouped = from_torchvision(
+        torch_state(block="bottleneck", widths=(8, 16), expansion=2, groups=4),
+        mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), stem_stride=1, pool=False,
+    )  # fmt: skip
+    grouped.save(path)  # over the old one
+    assert_same(Classifier.load(path), grouped)
+
+
+def test_saved_files_have_torchvisions_names(model, state, tmp_path):
+    path = tmp_path / "net.safetensors"
+    model.save(path)
+    saved = load_file(path)
+    state = {name: a for name, a in state.items() if not name.endswith("num_batches_tracked")}
+    assert set(saved) == set(state)
+    for name, array in state.items():
+        np.testing.assert_array_equal(saved[name], array)
+
+
+def test_a_crash_while_saving_leaves_the_old_file(model, tmp_path, monkeypatch):
+    path = tmp_path / "net.safetensors"
+    model.save(path)
+    before = path.read_bytes()
+
+    def full_disk(state, temporary, metadata):
+        Path(temporary).write_bytes(b"half of a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        model.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_kill_while_saving_leaves_the_old_file(model, tmp_path):
+    path = tmp_path / "net.safetensors"
+    model.save(path)
+    code = f"""
+import os, signal, safetensors.numpy
+from practical._files import atomic_path
+from pathlib import Path
+with atomic_path(Path({str(path)!r})) as temporary:
+    temporary.write_bytes(b"half of a file")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
+    assert done.returncode == -9
+    assert_same(Classifier.load(path), model)
+
+
+def damage(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    damaged = {
+        "truncated": content[: len(content) // 2],
+        "empty": b"",
+        "only the header": content[:400],
+        "text": b"<html>404 not found</html>" * 50,
+        "longer": content + b"more",
+    }
+    path.write_bytes(damaged[kind])
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "only the header", "text", "longer"])
+def test_damaged_files_are_refused(model, tmp_path, kind):
+    path = tmp_path / "net.safetensors"
+    model.save(path)
+    damage(path, kind)
+    with refuses(r"net\.safetensors is not a whole safetensors file"):
+        Classifier.load(path)
+
+
+def test_missing_files():
+    with pytest.raises(FileNotFoundError, match=r"there is no weights file nowhere\.safetensors"):
+        Classifier.load("nowhere.safetensors")
+    with pytest.raises(FileNotFoundError, match="there is no weights file"):
+        load_model("nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        None, "not json {", "[]", "{}", '{"architecture": {"block": "basic"}}',
+        '{"architecture": {"colour": "red"}, "class_names": [], "mean": [0, 0, 0], "std": [1]}',
+    ],
+)  # fmt: skip
+def test_files_written_by_others_are_refused(state, tmp_path, about):
+    path = tmp_path / "other.safetensors"
+    metadata = None if about is None else {"practical": about}
+    save_file(state, path, metadata=metadata)
+    with refuses(r"other\.safetensors holds no description of a Classifier"):
+        Classifier.load(path)
+
+
+def test_a_description_that_does_not_fit_the_tensors(model, tmp_path):
+    path = tmp_path / "net.safetensors"
+    model.save(path)
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        about = json.loads(file.metadata()["practical"])
+    state = load_file(path)
+    about["architecture"]["classes"], about["class_names"] = 4, list("wxyz")
+    save_file(state, path, metadata={"practical": json.dumps(about)})
+    with refuses(r"state_dict\['fc.weight'\] must have shape \(6, 4\).*got \(6, 3\)"):
+        Classifier.load(path)
+    about["architecture"]["classes"], about["class_names"] = 3, ["x", "y"]
+    save_file(state, path, metadata={"practical": json.dumps(about)})
+    with refuses("class_names must have one name for each of the 3 classes, got 2"):
+        Classifier.load(path)
+
+
+def test_missing_and_left_over_tensors(state):
+    def without(*names):
+        return {name: array for name, array in state.items() if name not in names}
+
+    for name in ("layer1.0.bn2.running_mean", "layer2.0.downsample.0.weight", "fc.bias"):
+        with refuses(f"state_dict must have {name!r}, which this ResNet needs"):
+            from_torchvision(without(name))
+    for name in ("conv1.weight", "layer1.0.conv1.weight", "layer1.0.conv2.weight", "fc.weight"):
+        with refuses(f"torchvision-style ResNet's; it has no {name!r}"):
+            from_torchvision(without(name))
+    with refuses("it has no 'conv1.weight' among its 0 tensors"):
+        from_torchvision({})
+    extra = np.zeros(3, np.float32)
+    with refuses("a ResNet's tensors and no others, got head.weight$"):
+        from_torchvision({**state, "head.weight": extra})
+    with refuses("no others, got a0, a1, a2, a3, a4 and 2 more"):
+        from_torchvision({**state, **{f"a{i}": extra for i in range(7)}})
+
+
+def test_wrong_tensors(state):
+    def changed(name, array):
+        return {**state, name: np.asarray(array, np.float32)}
+
+    with refuses(r"state_dict\['bn1.bias'\] must have shape \(4,\).*got \(5,\)"):
+        from_torchvision(changed("bn1.bias", np.zeros(5)))
+    with refuses(r"state_dict\['layer2.0.conv2.weight'\] must have shape \(3, 3, 6, 6\)"):
+        from_torchvision(changed("layer2.0.conv2.weight", np.zeros((6, 5, 3, 3))))
+    with refuses(r"state_dict\['conv1.weight'\] must have shape"):  # for greyscale images
+        from_torchvision(changed("conv1.weight", np.zeros((4, 1, 3, 3))))
+    with refuses(r"state_dict\['fc.bias'\] must be finite"):
+        from_torchvision(changed("fc.bias", [0, np.nan, 0]))
+    for name in ("conv1.weight", "layer1.0.conv1.weight", "layer1.0.conv2.weight", "fc.weight"):
+        for shape in ((), (4,), (0, 0, 0, 0), (4, 99, 3, 3)):
+            with refuses("state_dict"):
+                from_torchvision(changed(name, np.zeros(shape)))
+
+
+def test_from_torchvision_arguments(state):
+    with refuses("class_names must have one name for each of the 3 classes, got 2"):
+        from_torchvision(state, class_names=["a", "b"])
+    assert from_torchvision(state).class_names == ("class 0", "class 1", "class 2")
+    for name in ("mean", "std"):
+        with refuses(f"{name} must be three numbers"):
+            from_torchvision(state, **{name: (0.5,)})
+    half = {key: array.astype(np.float16) for key, array in state.items()}
+    assert {leaf.dtype for leaf in jax.tree.leaves(from_torchvision(half))} == {np.dtype("float32")}
+
+
+def test_kernels(model, state):
+    kernels = model.kernels()
+    assert list(kernels) == [
+        "conv1", "layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1", "layer2.0.conv2",
+        "layer2.0.downsample.0",
+    ]  # fmt: skip
+    for name, kernel in kernels.items():
+        np.testing.assert_array_equal(kernel, state[f"{name}.weight"].transpose(2, 3, 1, 0))
+
+
+def test_replace_kernels(model):
+    before = {name: np.array(kernel) for name, kernel in model.kernels().items()}
+    other = model.replace_kernels({"layer2.0.conv1": np.zeros((3, 3, 4, 6))})
+    assert not np.asarray(other.kernels()["layer2.0.conv1"]).any()
+    for name, kernel in before.items():
+        np.testing.assert_array_equal(model.kernels()[name], kernel)  # the old one is untouched
+        if name != "layer2.0.conv1":
+            np.testing.assert_array_equal(other.kernels()[name], kernel)
+    assert not np.allclose(other(PIXELS), model(PIXELS))
+    assert_same(model.replace_kernels(before), model)
+    with refuses(r"kernels must name convolutions of this network, got 'conv9'; it has conv1, "):
+        model.replace_kernels({"conv9": np.zeros((3, 3, 4, 6))})
+    with refuses(r"kernels\['conv1'\] must have shape \(3, 3, 3, 4\) \(HWIO\), got \(4, 3, 3, 3\)"):
+        model.replace_kernels({"conv1": np.zeros((4, 3, 3, 3))})
+
+
+def test_select_classes(model, state):
+    chosen = model.select_classes([2, 0], ["z", "x"])
+    np.testing.assert_allclose(chosen(PIXELS), model(PIXELS)[:, [2, 0]], rtol=1e-5, atol=1e-6)
+    assert chosen.class_names == ("z", "x")
+    assert chosen.architecture.classes == 2
+    assert jax.jit(lambda m, x: m(x))(chosen, PIXELS).shape == (5, 2)
+    with refuses("class_names must have one name for each of the 2 indices, got 1"):
+        model.select_classes([2, 0], ["z"])
+    for wrong in (3, -1):
+        with refuses(rf"indices must be from 0 to 2, got \[{wrong}\]"):
+            model.select_classes([0, wrong], ["a", "b"])
+
+
+def test_reset_head(model):
+    new = model.reset_head(("p", "q"), key=jax.random.key(0))
+    assert new(PIXELS).shape == (5, 2)
+    assert new.class_names == ("p", "q")
+    np.testing.assert_array_equal(new.features(PIXELS), model.features(PIXELS))
+    again = model.reset_head(("p", "q"), key=jax.random.key(0))
+    assert_same(new, again)
+    other = model.reset_head(("p", "q"), key=jax.random.key(1))
+    assert not np.array_equal(new(PIXELS), other(PIXELS))
+
+
+def test_heads_can_be_saved(model, tmp_path):
+    for name, changed in (
+        ("a", model.reset_head(("p", "q"), key=jax.random.key(0))),
+        ("b", model.select_classes([1], ["y"])),
+    ):
+        changed.save(tmp_path / f"{name}.safetensors")
+        assert_same(Classifier.load(tmp_path / f"{name}.safetensors"), changed)
+
+
+def test_new_resnet(tmp_path):
+    options = {"key": jax.random.key(0), "stage_sizes": (1,), "widths": (4,), "stem_width": 4}
+    model = new_resnet(("a", "b"), **options)
+    assert_same(model, new_resnet(("a", "b"), **options))
+    assert model.features(np.zeros((1, 16, 16, 3), np.float32)).shape == (1, 8, 8, 4)
+    model.save(tmp_path / "net.safetensors")
+    assert_same(Classifier.load(tmp_path / "net.safetensors"), model)
+    bottleneck = new_resnet(("a", "b"), block="bottleneck", **options)
+    assert bottleneck.features(np.zeros((1, 16, 16, 3), np.float32)).shape == (1, 8, 8, 16)
+    with refuses('block must be "basic" or "bottleneck", got \'wide\''):
+        new_resnet(("a",), key=jax.random.key(0), block="wide")
+    with refuses(r"widths must give one width for each stage, got stage_sizes=\(1, 2\)"):
+        new_resnet(("a",), key=jax.random.key(0), stage_sizes=(1, 2), widths=(4,))
+    with refuses("widths must give one width"):
+        new_resnet(("a",), key=jax.random.key(0), stage_sizes=(), widths=())
+
+
+def test_the_default_new_resnet_has_maps_to_show():
+    parameters = inspect.signature(new_resnet).parameters
+    architecture = {name: parameter.default for name, parameter in parameters.items()}
+    assert 64 // architecture["stem_stride"] // 2 ** (len(architecture["widths"]) - 1) >= 7
+
+
+def test_unknown_names():
+    with refuses(r"name must be one of shapes, .*got 'resnet8'; did you mean 'resnet\d+'\?"):
+        load_model("resnet8")
+    with refuses(r"did you mean 'shapes'\?"):
+        load_model("shape")
+    with refuses(r"or the path of a \.safetensors file, got 'zzz'$"):
+        load_model("zzz")
+
+
+EMBEDDED = Path(__file__).resolve().parents[1] / "practical/models/weights/shapes.safetensors"
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_model("shapes")
+
+
+@pytest.fixture(scope="module")
+def validation():
+    return load_dataset("shapes", count=2000)
+
+
+def test_the_embedded_file_is_small():
+    assert EMBEDDED.stat().st_size <= 3e6
+    assert os.access(EMBEDDED, os.R_OK)
+
+
+def test_the_embedded_model_knows_its_classes(embedded, validation):
+    assert embedded.class_names == validation.class_names
+    assert len(embedded.class_names) == 10
+
+
+def test_the_embedded_model_has_maps_for_grad_cam(embedded):
+    maps = jax.eval_shape(Classifier.features, embedded, jnp.zeros((1, 64, 64, 3)))
+    assert min(maps.shape[1:3]) >= 7
+
+
+def test_the_embedded_model_is_right(embedded, validation):
+    shares = accuracy_per_class(embedded, validation)
+    assert len(shares) == 10
+    assert np.mean(list(shares.values())) >= 0.98  # 200 images of each class
+    assert min(shares.values()) >= 0.93, shares
+
+
+def test_completeness_on_the_embedded_model(embedded, validation):
+    images, targets = validation.images[:64], validation.labels[:64]
+    maps = attribution.integrated_gradients(embedded, images, targets, steps=50, chunk_size=64)
+    errors = np.asarray(attribution.completeness_error(embedded, images, targets, maps))
+    # "Below 1 % with 50 steps": of the typical image. ReLUs that switch on the way leave some
+    # images with more; twice the steps halve it.
+    assert np.median(errors) < 0.01
+    assert np.mean(errors < 0.01) > 0.5

@@ -1,0 +1,339 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from practical import training
+from practical.data import Dataset
+from practical.data.dataset import LazyArray
+from practical.models import Classifier, load_model, new_resnet
+from practical.training import AUGMENTATIONS, accuracy, accuracy_per_class, fit
+from tests.oracles import refuses
+
+CLASSES = ("red", "green", "blue")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def colours(count: int, seed: int = 0) -> Dataset:
+    """Noise in which the class's own channel is brighter: a separable data set."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int32) % 3
+    images = 0.4 * rng.random((count, 12, 12, 3), np.float32)
+    images[np.arange(count), :, :, labels] += 0.5
+    return Dataset(images, labels, CLASSES, name="colours")
+
+
+DATA = colours(48)
+
+
+@pytest.fixture(scope="module")
+def start():
+    return new_resnet(
+        CLASSES, key=jax.random.key(0), stage_sizes=(1,), widths=(4,), stem_width=4, stem_kernel=3
+    )
+
+
+def run(start, data=DATA, **options):
+    """Fit with options that all tests share, so that one compiled step serves them all."""
+    defaults = {"epochs": 12, "batch_size": 16, "learning_rate": 0.02, "progress": False}
+    return fit(start, data, **{**defaults, **options})
+
+
+@pytest.fixture(scope="module")
+def whole(start):
+    """An uninterrupted run."""
+    return run(start)
+
+
+def assert_same(one: Classifier, two: Classifier) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_it_learns_what_is_separable(whole, start):
+    unseen = colours(30, seed=1)
+    assert accuracy(start, unseen) < 0.9
+    assert accuracy(whole.model, DATA) == 1
+    assert accuracy(whole.model, unseen) == 1
+    assert accuracy_per_class(whole.model, unseen) == dict.fromkeys(CLASSES, 1.0)
+    assert len(whole.history) == 12
+    assert set(whole.history[0]) == {"loss", "accuracy"}
+    assert whole.history[-1]["accuracy"] == 1
+    assert whole.history[-1]["loss"] < 0.5 * whole.history[0]["loss"]
+
+
+def test_accuracy_by_hand():
+    # Logits are the mean colour; images 0 to 3 are red, green, blue, and a red one called blue.
+    images = np.zeros((4, 2, 2, 3), np.float32)
+    for i, channel in enumerate((0, 1, 2, 0)):
+        images[i, :, :, channel] = 1
+    data = Dataset(images, np.array([0, 1, 2, 2], np.int32), CLASSES)
+
+    def mean_colour(images):
+        return images.mean((1, 2))
+
+    assert accuracy(mean_colour, data, chunk_size=3) == 0.75
+    assert accuracy_per_class(mean_colour, data) == {"red": 1, "green": 1, "blue": 0.5}
+
+
+def test_the_start_is_not_changed(start, whole):
+    fresh = new_resnet(
+        CLASSES, key=jax.random.key(0), stage_sizes=(1,), widths=(4,), stem_width=4, stem_kernel=3
+    )
+    assert_same(start, fresh)
+    statistics = [jax.tree.leaves(m.variables["batch_stats"]) for m in (start, whole.model)]
+    assert not np.array_equal(statistics[0][0], statistics[1][0])  # batch norm learned, too
+
+
+def test_the_same_seed_gives_the_same_bits(start, whole):
+    again = run(start)
+    assert_same(again.model, whole.model)
+    assert again.history == whole.history
+    other = run(start, seed=1)
+    assert other.history != whole.history
+
+
+def test_validation_is_measured_and_never_learned_from(start, whole):
+    measured = run(start, validation=colours(30, seed=1))
+    assert_same(measured.model, whole.model)
+    assert measured.history[-1]["validation_accuracy"] == 1
+    shares = [entry["validation_accuracy"] for entry in measured.history]
+    assert shares[0] == pytest.approx(round(30 * shares[0]) / 30)
+
+
+class Interrupting(LazyArray):
+    """Images that stop the run when they are asked for once more than `after` times."""
+
+    def __init__(self, images, after: int):
+        super().__init__(images.__getitem__, images.shape, np.float32)
+        self.images, self.after = images, after
+
+    def __getitem__(self, index):
+        self.after -= 1
+        if self.after < 0:
+            raise KeyboardInterrupt
+        return self.images[index]
+
+
+@pytest.mark.parametrize("after", [0, 4, 7, 34])  # three steps an epoch
+def test_interrupted_and_resumed_is_uninterrupted(start, whole, tmp_path, after):
+    checkpoint = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        run(start, replace(DATA, images=Interrupting(DATA.images, after)), checkpoint=checkpoint)
+    assert checkpoint.exists() == (after >= 3)
+    resumed = run(start, checkpoint=checkpoint)
+    assert_same(resumed.model, whole.model)
+    assert resumed.history == whole.history  # in order: epoch 10 does not come before epoch 2
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    # And a finished run is not run again.
+    finished = run(start, replace(DATA, images=Interrupting(DATA.images, 0)), checkpoint=checkpoint)
+    assert_same(finished.model, whole.model)
+    assert finished.history == whole.history
+
+
+@pytest.fixture
+def checkpoint(start, tmp_path):
+    """The state of a run that was stopped in its second epoch."""
+    path = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        run(start, replace(DATA, images=Interrupting(DATA.images, 4)), checkpoint=path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1}, {"epochs": 13}, {"batch_size": 12}, {"learning_rate": 0.01},
+        {"weight_decay": 0.0}, {"augment": "none"}, {"data": colours(51)},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_checkpoint_of_another_run_is_refused(start, checkpoint, change):
+    before = checkpoint.read_bytes()
+    message = r"(?s)checkpoint .*state must come from a run with these arguments.*delete it"
+    with refuses(message):
+        run(start, **{"checkpoint": checkpoint, **change})
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_checkpoint_of_another_network_is_refused(checkpoint):
+    other = new_resnet(CLASSES, key=jax.random.key(0), stage_sizes=(1,), widths=(5,), stem_width=4)
+    with refuses("must come from a run with these arguments"):
+        run(other, checkpoint=checkpoint)
+
+
+def test_damaged_checkpoints_are_refused_and_kept(start, checkpoint):
+    content = checkpoint.read_bytes()
+    settings = flax.serialization.msgpack_restore(content)["settings"]
+    serialize = flax.serialization.msgpack_serialize
+    for damaged in (
+        content[: len(content) // 2], b"", b"PK\x03\x04 something else", content[:-1],
+        serialize({"other": 1}), serialize({"settings": settings}),
+        serialize({"settings": settings, "state": {}, "history": {}}),
+    ):  # fmt: skip
+        checkpoint.write_bytes(damaged)
+        with refuses(r"checkpoint .*state cannot be read \(.*\); delete it to start anew"):
+            run(start, checkpoint=checkpoint)
+        assert checkpoint.read_bytes() == damaged
+
+
+def test_bad_arguments(start):
+    for name in ("epochs", "batch_size"):
+        for value in (0, -1, 1.5, True):
+            with refuses(f"{name} must be a positive integer, got {value!r}"):
+                run(start, **{name: value})
+    for value in (0, -0.1, float("nan"), float("inf")):
+        with refuses(f"learning_rate must be a positive number, got {value!r}"):
+            run(start, learning_rate=value)
+    with refuses("augment must be one of none, flip, dihedral, photo, got 'rotate'"):
+        run(start, augment="rotate")
+    with refuses(r'augment="dihedral" needs square images, got \(12, 10\) pixels'):
+        run(start, replace(DATA, images=DATA.images[:, :, :10]), augment="dihedral")
+    with refuses(r"(?s)the data set's classes \('r', 'g', 'b'\), got \('red', .*reset_head"):
+        run(start, replace(DATA, class_names=("r", "g", "b")))
+
+
+def test_a_loss_that_is_not_finite_is_an_error(start, tmp_path):
+    path = tmp_path / "state"
+    variables = jax.tree.map(lambda leaf: leaf * jnp.nan, start.variables)
+    message = r"the loss became nan in epoch 1: choose a learning_rate below 0\.02"
+    with refuses(message, FloatingPointError):
+        run(replace(start, variables=variables), checkpoint=path)
+    assert not path.exists()  # nothing broken is left to resume from
+
+
+PICTURES = jnp.asarray(np.random.default_rng(3).random((64, 6, 6, 3), np.float32))
+
+
+def symmetries(image) -> list[np.ndarray]:
+    image = np.asarray(image)
+    turned = [np.rot90(image, k) for k in range(4)]
+    return [*turned, *(np.fliplr(one) for one in turned)]
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentations_keep_shape_and_range(name):
+    changed = AUGMENTATIONS[name](jax.random.key(0), PICTURES)
+    assert changed.shape == PICTURES.shape
+    assert changed.dtype == jnp.float32
+    assert np.asarray(changed).min() >= 0
+    assert np.asarray(changed).max() <= 1
+    again = AUGMENTATIONS[name](jax.random.key(0), PICTURES)
+    np.testing.assert_array_equal(changed, again)
+    if name != "none":
+        assert not np.array_equal(changed, AUGMENTATIONS[name](jax.random.key(1), PICTURES))
+
+
+def which(name: str, allowed: int) -> set[int]:
+    """Return which of the eight symmetries an augmentation made of each of 64 pictures."""
+    changed = np.asarray(AUGMENTATIONS[name](jax.random.key(0), PICTURES))
+    found = []
+    for before, after in zip(PICTURES, changed, strict=True):
+        (symmetry,) = [k for k, one in enumerate(symmetries(before)) if np.array_equal(one, after)]
+        found.append(symmetry)
+    counts = np.bincount(found, minlength=8)
+    # Of 64 draws, each of the allowed ones has its share within 4 standard deviations.
+    share = 64 / allowed
+    assert (np.abs(counts[counts > 0] - share) < 4 * share**0.5).all()
+    return set(found)
+
+
+def test_none_flip_and_dihedral_are_what_they_say():
+    np.testing.assert_array_equal(AUGMENTATIONS["none"](jax.random.key(0), PICTURES), PICTURES)
+    assert which("flip", 2) == {0, 4}  # as it was, and mirrored left to right
+    assert which("dihedral", 8) == set(range(8))
+    flip = AUGMENTATIONS["flip"]
+    twice = flip(jax.random.key(5), flip(jax.random.key(5), PICTURES))
+    np.testing.assert_array_equal(twice, PICTURES)
+
+
+def test_photo_keeps_colours_near_and_zooms_in():
+    grey = jnp.full((200, 8, 8, 3), 0.5)
+    changed = np.asarray(AUGMENTATIONS["photo"](jax.random.key(0), grey))
+    # A constant image stays constant, its brightness within 0.15.
+    np.testing.assert_allclose(changed, changed[:, :1, :1, :1] * np.ones(changed.shape), atol=1e-5)
+    assert np.abs(changed - 0.5).max() <= 0.15 + 1e-6
+    assert np.abs(changed - 0.5).max() > 0.12
+    # A ramp from left to right keeps a part of itself: its slope shrinks by the zoom (1 to √2)
+    # times the contrast (0.7 to 1.3), and some are mirrored.
+    ramp = jnp.broadcast_to((jnp.arange(64.0) + 0.5)[None, None, :, None] / 64, (200, 4, 64, 3))
+    changed = np.asarray(AUGMENTATIONS["photo"](jax.random.key(1), 0.25 + ramp / 2))
+    slope = np.diff(changed[:, 1, 20:44, 0], axis=1).mean(1) * 64 * 2
+    assert (np.abs(slope) > 0.7 / 2**0.5 - 0.01).all()
+    assert (np.abs(slope) < 1.3 + 0.01).all()
+    assert 60 < (slope < 0).sum() < 140
+
+
+TINY = [
+    "--dataset", "shapes", "--count", "32", "--validation-count", "20", "--stages", "1",
+    "--widths", "4", "--batch-size", "16", "--augment", "none", "--seed", "3",
+]  # fmt: skip
+
+
+def test_the_command_line(tmp_path, capsys):
+    output = tmp_path / "made" / "net.safetensors"
+    training.main([*TINY, "--epochs", "2", "--output", str(output)])
+    card = output.with_suffix(".md").read_text()
+    assert card.strip() in capsys.readouterr().out
+    assert "python -m practical.training --dataset shapes --count 32" in card
+    assert "Seed 3; 32 training images, 2 epochs" in card
+    assert len(re.findall(r"^\| \w+ \| [\d.]+% \|$", card, flags=re.M)) == 10
+    assert re.search(r"Accuracy on 20 validation images: [\d.]+%", card)
+    assert sorted(path.name for path in output.parent.iterdir()) == ["net.md", "net.safetensors"]
+    made = load_model(str(output))
+    assert len(made.class_names) == 10
+    # To fine-tune what it made, with the same class names, keeps the head.
+    training.main(
+        [*TINY, "--epochs", "1", "--output", str(tmp_path / "more.safetensors"), "--start",
+         str(output), "--learning-rate", "1e-30"],
+    )  # fmt: skip
+    more = load_model(str(tmp_path / "more.safetensors"))
+    np.testing.assert_allclose(
+        jax.tree.leaves(more.variables["params"])[0], jax.tree.leaves(made.variables["params"])[0]
+    )
+
+
+def test_the_command_line_refuses(tmp_path, capsys):
+    for arguments, message in (
+        (["--output", "net.npz"], r"--output must end in \.safetensors, got net\.npz"),
+        (["--output", "net.safetensors", "--augment", "x"], "invalid choice: 'x'"),
+        ([], "the following arguments are required"),
+    ):
+        with pytest.raises(SystemExit):
+            training.main([*TINY, *arguments])
+        assert re.search(message, capsys.readouterr().err)
+
+
+def test_killed_and_resumed_is_uninterrupted(tmp_path):
+    def arguments(name: str) -> list[str]:
+        return [
+            *TINY, "--epochs", "60", "--output", str(tmp_path / f"{name}.safetensors"),
+            "--checkpoint", str(tmp_path / f"{name}.state"),
+        ]  # fmt: skip
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "practical.training", *arguments("killed")],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    state = tmp_path / "killed.state"
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = flax.serialization.msgpack_restore(state.read_bytes())["history"]
+    assert 1 <= len(done) < 60
+    assert not (tmp_path / "killed.safetensors").exists()
+    for name in ("killed", "whole"):
+        training.main(arguments(name))
+    pair = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("killed", "whole")]
+    assert pair[0] == pair[1]
