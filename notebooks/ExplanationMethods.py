@@ -87,8 +87,8 @@ plotting.plot_images(picked.images, titles)
 plt.suptitle("What the network says about one image of each class, and how sure it is")
 plt.show()
 # %% [markdown]
-# **What you should see.** Ten images, nearly all of them named rightly and with confidence near
-# 100 %. That confidence is what we explain.
+# **What you should see.** Ten images, nearly all of them named rightly, most with a confidence near
+# 100 %. Where does that confidence come from?
 #
 # Three conventions hold everywhere below:
 #
@@ -400,25 +400,28 @@ plt.show()
 # probability **rise fast**, a large area under the **insertion** curve (Petsiuk et al., 2018).
 #
 # Nobody's taste is involved, only the order of the pixels. What stands in for a deleted pixel is a
-# choice, once more; here it is the image's mean colour, and for insertion its blur, as in the
-# paper. This is what the network gets to see:
+# choice, once more; here it is the image's mean colour, and for insertion its blur.
 
 # %%
-ranked = {"integrated gradients": attribution.heatmap(integrated)[0], "random": None}
-ranked["random"] = jax.random.uniform(jax.random.key(0), images.shape[1:3])
+ranked = {
+    "integrated\ngradients": attribution.heatmap(integrated)[0],
+    "random": jax.random.uniform(jax.random.key(0), images.shape[1:3]),
+}
 shares = (0, 0.05, 0.1, 0.2, 0.4, 0.8)
-frames, captions = [], []
-for label, heat in ranked.items():
+_, grid = plt.subplots(len(ranked), len(shares), figsize=(10, 4), layout="constrained")
+for (label, heat), axes in zip(ranked.items(), grid, strict=True):
     place = np.argsort(np.argsort(-np.ravel(heat))).reshape(heat.shape)  # 0 is the most relevant
-    for share in shares:
-        gone = (place < share * place.size)[..., None]
-        frames.append(np.where(gone, image.mean((0, 1)), image))
-        p = jax.nn.softmax(predict(model, frames[-1][None]))[0, target]
-        captions.append(f"{label}\n{share:.0%} gone: {p:.1%}")
-
-plotting.plot_images(np.stack(frames), captions, columns=len(shares))
-plt.suptitle(f"Deleting pixels of '{names[0]}': by integrated gradients, and at random")
+    gone = [(place < share * place.size)[..., None] for share in shares]
+    frames = np.stack([np.where(mask, image.mean((0, 1)), image) for mask in gone])
+    p = jax.nn.softmax(predict(model, frames))[:, target]
+    captions = [
+        f"{share:.0%} gone:\n{names[0]} {q:.1%}" for share, q in zip(shares, p, strict=True)
+    ]
+    plotting.plot_images(frames, captions, axes=axes)
+    axes[0].set_ylabel(label)
+plt.suptitle("What the network gets to see, and how sure it still is")
 plt.show()
+
 # %% [markdown]
 # Now every method, on more images, with curves averaged over them. The bands are 95 % bootstrap
 # intervals: how far the mean would move with other images of this kind.
@@ -461,7 +464,7 @@ table.sort_values("insertion âˆ’ deletion", ascending=False).round({"insertion â
 #
 # Look for a method that does well by one measure and badly by the other. Deletion rewards maps that
 # find *some* fragile pixels: scattered deletions are a texture that the network has never seen, and
-# it may fall for that reason alone. Random deletion, too, makes the probability fall fast.
+# it may fall for that reason alone. How early *random* falls tells how fragile this network is.
 # Insertion rewards maps that keep a region whole, as Grad-CAM's blobs do. Neither number is the
 # truth; a method that wins both, on many images and with more than one baseline, has earned some
 # trust.

@@ -12,6 +12,12 @@ The data flows one way, and so do the imports: data, models -> attribution -> me
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
+    from practical import attribution, baselines, data, metrics, models, plotting, training
+    from practical.data import Dataset, load_dataset, load_image
+    from practical.models import Classifier, load_model, predict
 
 _MODULES = ("attribution", "baselines", "data", "metrics", "models", "plotting", "training")
 _NAMES = {
@@ -23,7 +29,21 @@ _NAMES = {
     "predict": "models",
 }
 
-__all__ = [*_MODULES, *_NAMES]
+__all__ = [
+    "Classifier",
+    "Dataset",
+    "attribution",
+    "baselines",
+    "data",
+    "load_dataset",
+    "load_image",
+    "load_model",
+    "metrics",
+    "models",
+    "plotting",
+    "predict",
+    "training",
+]
 
 
 def __getattr__(name: str):

@@ -12,7 +12,7 @@ from practical._jit import as_argument, is_traced
 
 ArrayLike = jax.Array | np.ndarray
 Images = Float[ArrayLike, "batch height width channels"]
-Targets = Integer[ArrayLike, " batch"] | Sequence[int]
+Targets = Integer[ArrayLike, " batch"] | Sequence[int | np.integer]
 Heatmaps = Float[ArrayLike, "batch height width"]
 Model = Callable[[Array], Array]
 
@@ -107,7 +107,7 @@ def check_count(name: str, value: int, *, least: int = 1) -> int:
 
 
 def _check_targets(targets: Targets, count: int, classes: int) -> Int[Array, " batch"]:
-    dtype = targets.dtype if hasattr(targets, "dtype") else np.asarray(targets).dtype
+    dtype = getattr(targets, "dtype", None) or np.asarray(targets).dtype
     shape = np.shape(targets)
     if shape != (count,):
         raise ValueError(

@@ -2,8 +2,10 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+from jax.core import Tracer
 
 # XLA:CPU's own convolutions reach a third to a half of the machine; the YNNPACK library's, which
 # these fusions call, nearly all of it.
@@ -35,7 +37,7 @@ def jit(function: Callable, *, static_argnames: Sequence[str] = ()) -> Callable:
     return call
 
 
-def as_argument(model):
+def as_argument(model: Callable) -> Any:
     """Return `model` as a pytree that `jax.jit` takes: its own, or a leafless wrapper.
 
     A callable that JAX knows as a pytree (a `Classifier`, an equinox module, a
@@ -55,7 +57,7 @@ def as_argument(model):
 
 def is_traced(tree) -> bool:
     """Return whether any leaf of `tree` is a tracer: its values cannot be looked at."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 @functools.cache

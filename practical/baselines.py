@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from practical._inputs import ArrayLike, check_finite
 from practical._jit import is_traced, jit
 
-Baseline = str | float | int | ArrayLike
+Baseline = str | float | ArrayLike
 
 _COLOURS = {"black": 0.0, "grey": 0.5, "white": 1.0}
 BASELINES = (*_COLOURS, "mean", "blur")
@@ -78,10 +78,9 @@ def _blur(images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     radius = ((0, 0), (_BLUR_RADIUS, _BLUR_RADIUS), (_BLUR_RADIUS, _BLUR_RADIUS), (0, 0))
     padded = jnp.pad(images, radius, mode="edge")
     height, width = images.shape[1:3]
-    rows = sum(
-        w * jax.lax.slice_in_dim(padded, k, k + height, axis=1) for k, w in enumerate(weights)
-    )
-    blurred = sum(
-        w * jax.lax.slice_in_dim(rows, k, k + width, axis=2) for k, w in enumerate(weights)
-    )
+    rows = blurred = jnp.zeros(())
+    for k, weight in enumerate(weights):
+        rows += weight * jax.lax.slice_in_dim(padded, k, k + height, axis=1)
+    for k, weight in enumerate(weights):
+        blurred += weight * jax.lax.slice_in_dim(rows, k, k + width, axis=2)
     return jnp.clip(blurred, 0, 1)  # rounding may step over by one unit in the last place

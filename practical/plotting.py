@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from practical._inputs import ArrayLike, check_count, check_finite, check_images
 from practical.metrics import Curve, bootstrap_interval
@@ -164,7 +165,7 @@ def add_scale(
     )
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    bar.locator = plt.MaxNLocator(3)
+    bar.locator = MaxNLocator(3)
     bar.update_ticks()
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.serialization
 import jax
@@ -262,7 +262,7 @@ def _resume(path: str | Path | None, settings: str, state: dict) -> tuple[dict, 
     if path is None or not Path(path).exists():
         return state, []
     try:
-        saved = flax.serialization.msgpack_restore(Path(path).read_bytes())
+        saved: Any = flax.serialization.msgpack_restore(Path(path).read_bytes())
         if saved["settings"] == settings:
             restored = flax.serialization.from_state_dict(state, saved["state"])
             # msgpack_serialize sorts keys as text: "10" before "2".

@@ -125,9 +125,9 @@ class _Stream:
         key = [seed, list(_COUNTS).index(split), index, _ROLES.index(role), number]
         self._bits = np.random.Philox(np.random.SeedSequence(key))
 
-    def uniform(self, low=0.0, high=1.0, shape: tuple[int, ...] = ()) -> np.ndarray | np.float64:
+    def uniform(self, low=0.0, high=1.0, shape: tuple[int, ...] = ()) -> np.ndarray:
         words = np.asarray(self._bits.random_raw(shape or None), np.uint64)
-        return low + (high - low) * ((words >> np.uint64(11)) * 2.0**-53)
+        return np.asarray(low + (high - low) * ((words >> np.uint64(11)) * 2.0**-53))
 
     def integer(self, below: int) -> int:
         return int(self.uniform() * below)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from flax import linen as nn
 from jax_resnet import ResNet, ResNetBlock, ResNetBottleneckBlock, Sequential
@@ -36,7 +37,7 @@ class Architecture:
                 ResNetBottleneckBlock,
                 expansion=self.expansion,
                 groups=self.groups,
-                base_width=64 / self.groups,
+                base_width=cast(int, 64 / self.groups),
             )
         extra = {} if self.pool else {"pool_fn": _keep}
         return ResNet(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,8 @@ class Classifier:
     def features(self, images: Float[ArrayLike, "b h w 3"]) -> Float[Array, "b y x k"]:
         """Return the last convolutional feature maps, after the ReLU."""
         body = Sequential(self.architecture.module().layers[:-2])
-        return body.apply(self.variables, (images - self.mean) / self.std)
+        maps = body.apply(self.variables, (images - self.mean) / self.std)
+        return cast(jax.Array, maps)
 
     def head(self, features: Float[ArrayLike, "b y x k"]) -> Float[Array, "b c"]:
         """Return the logits of feature maps: global average pool, then a dense layer."""
@@ -150,7 +151,7 @@ class Classifier:
         state, metadata = torchvision.read_safetensors(path)
         try:
             about = json.loads(metadata["practical"])
-            fields = {
+            fields: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in about["architecture"].items()
             }

@@ -72,4 +72,3 @@ def _backward(strides, padding, groups, saved, slopes):
 _convolve.defvjp(_forward, _backward)
 
 Conv = partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)
-

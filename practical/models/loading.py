@@ -27,17 +27,18 @@ def load_model(name: str | Path, *, dataset: str | None = None) -> Classifier:
         FileNotFoundError: If `name` is a path that does not exist.
         DownloadError: If a network cannot be fetched.
     """
+    name = str(name)
     if name in _EMBEDDED:
         with as_file(files("practical.models") / "weights" / _EMBEDDED[name]) as path:
             return Classifier.load(path)
-    if str(name).endswith(".safetensors"):
+    if name.endswith(".safetensors"):
         return Classifier.load(Path(name).expanduser())
 
     from practical.models.hub import PRETRAINED, download_pretrained
 
     known = [*_EMBEDDED, *PRETRAINED]
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"name must be one of {', '.join(known)}, or the path of a .safetensors file, "
