@@ -1,7 +1,7 @@
 """What every explanation and metric checks before it computes, and after."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ def check_count(name: str, value: int, *, least: int = 1) -> int:
 
 def _check_targets(targets: Targets, count: int, classes: int) -> Int[Array, " batch"]:
     dtype = getattr(targets, "dtype", None) or np.asarray(targets).dtype
-    shape = np.shape(targets)
+    shape = np.shape(cast(ArrayLike, targets))
     if shape != (count,):
         raise ValueError(
             f"targets must give one class for each of the {count} images, shape ({count},), "

@@ -14,7 +14,7 @@ from tests.oracles import Small
 
 # Shapes and types in annotations are checked while the tests run, so this comes before any import
 # of practical. `tests.oracles.refuses` turns it off where our own messages are what is tested.
-jaxtyping.install_import_hook("practical", "beartype.beartype")
+jaxtyping.install_import_hook("practical", "tests.oracles.typechecker")
 os.environ["MPLBACKEND"] = "Agg"
 
 ROOT = Path(__file__).resolve().parents[1]

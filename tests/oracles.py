@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from beartype import BeartypeConf, beartype
+
+typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as in typing
 
 
 @contextlib.contextmanager

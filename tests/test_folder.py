@@ -81,6 +81,16 @@ def test_split_depends_on_the_seed_alone(one_level):
     assert colours(load(one_level, "validation", seed=3)) == splits[3]
 
 
+def test_the_order_of_the_file_system_does_not_matter(one_level, monkeypatch):
+    expected = load(one_level).images[:]
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: reversed(sorted(iterdir(path))))
+    backwards = load(one_level).images[:]
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(iterdir(path))))
+    np.testing.assert_array_equal(backwards, expected)
+    np.testing.assert_array_equal(load(one_level).images[:], expected)
+
+
 def test_first_images_are_spread_over_the_classes(one_level):
     train = load(one_level)
     assert sorted(train.labels[:3]) == [0, 1, 2]

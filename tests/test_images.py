@@ -138,6 +138,12 @@ def test_modes(content, expected):
     np.testing.assert_allclose(pixels, np.broadcast_to(expected, (8, 8, 3)), atol=2)
 
 
+def test_16_bit_grey_keeps_its_tone():
+    ramp = np.arange(256, dtype=np.uint16)[None]  # white is 65535 = 255 * 257
+    pixels = decode(png((ramp * 257).astype(">u2"), depth=16, colour=0))
+    np.testing.assert_array_equal(pixels[..., 0], ramp)
+
+
 def test_palette_with_a_clear_colour():
     image = Image.new("P", (8, 8), 1)
     image.putpalette([0, 0, 0, 9, 9, 9])

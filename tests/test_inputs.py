@@ -33,8 +33,8 @@ every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 GOOD = np.random.default_rng(0).random((3, 12, 10, 3), np.float32) * 0.5 + 0.25
 BAD_IMAGES = {
     "no batch axis": (GOOD[0], r"\(batch, height, width, 3\), got \(12, 10, 3\); add a batch axis"),
-    "rank 2": (GOOD[0, 0], r"must have shape \(batch, height, width, 3\), got \(10, 3\)$"),
-    "rank 5": (GOOD[None], r"must have shape \(batch, height, width, 3\), got \(1, 3, 12, 10, 3\)"),
+    "rank 2": (GOOD[0, 0], r"have shape \(batch, height, width, 3\), got \(10, 3\)$"),
+    "rank 5": (GOOD[None], r"have shape \(batch, height, width, 3\), got \(1, 3, 12, 10, 3\)"),
     "channels first": (GOOD.transpose(0, 3, 1, 2), r"channels last.*transpose\(0, 2, 3, 1\)"),
     "one channel": (GOOD[..., :1], r"three channels.*got \(3, 12, 10, 1\)"),
     "four channels": (GOOD[..., [0, 1, 2, 2]], r"three channels.*got \(3, 12, 10, 4\)"),

@@ -286,7 +286,7 @@ def test_the_command_line(tmp_path, capsys):
     card = output.with_suffix(".md").read_text()
     assert card.strip() in capsys.readouterr().out
     assert "python -m practical.training --dataset shapes --count 32" in card
-    assert "Seed 3; 32 training images, 2 epochs" in card
+    assert "Seed 3; 32 training images; 2 epochs" in card
     assert len(re.findall(r"^\| \w+ \| [\d.]+% \|$", card, flags=re.M)) == 10
     assert re.search(r"Accuracy on 20 validation images: [\d.]+%", card)
     assert sorted(path.name for path in output.parent.iterdir()) == ["net.md", "net.safetensors"]

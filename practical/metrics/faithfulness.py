@@ -175,7 +175,8 @@ def _scores_core(model, first, last, targets, heatmaps, cutoffs, key, *, output,
     def visit(total, i, k, live):
         replaced = ranks[i] < cutoffs[k][:, None, None]
         logits = model(jnp.where(replaced[..., None], last[i], first[i]))
-        answers = _OUTPUTS[output](logits)
+        # XLA:CPU's softmax may turn a row of NaN into finite numbers (jaxlib 0.10.2 does).
+        answers = jnp.where((logits < jnp.inf).all(1)[:, None], _OUTPUTS[output](logits), jnp.nan)
         # Pairs that only fill the last chunk repeat its last pair, so they write the same value.
         return total.at[i, k].set(jnp.take_along_axis(answers, targets[i][:, None], 1)[:, 0])
 
