@@ -87,7 +87,7 @@ plotting.plot_images(picked.images, titles)
 plt.suptitle("What the network says about one image of each class, and how sure it is")
 plt.show()
 # %% [markdown]
-# **What you should see.** Ten images, nearly all of them named rightly, most with a confidence near
+# **What you should see.** Ten images, most of them named rightly, many with a confidence near
 # 100 %. Where does that confidence come from?
 #
 # Three conventions hold everywhere below:
