@@ -5,6 +5,7 @@ All are pytrees, as a `Classifier` is; images may have any height and width that
 
 import contextlib
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -99,11 +100,16 @@ class Weighted:
         return self.a * self.first(images) + self.b * self.second(images)
 
 
-@pytree
+@partial(jax.tree_util.register_dataclass, data_fields=["inner"], meta_fields=["name"])
+@dataclasses.dataclass(frozen=True)
 class Counting:
-    """Another model, and how often Python ran it: once a trace, never when compiled."""
+    """Another model, and how often Python ran it: once a trace, never when compiled.
+
+    Another name is another structure: what was compiled for one does not serve the other.
+    """
 
     inner: Small
+    name: str
 
     def __call__(self, images):
         _calls.append(images.shape)

@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "practical"
 MODULES = {
     name: importlib.import_module(f"practical.{name}")
     for name in (
-        "attribution", "augmentation", "baselines", "data", "metrics", "models", "plotting", "training",
-        "data.shapes",
+        "attribution", "augmentation", "baselines", "data", "data.shapes", "metrics", "models",
+        "plotting", "training",
     )
 }  # fmt: skip
 # What a call cannot do without, by name: no default would be right.

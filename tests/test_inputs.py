@@ -195,7 +195,7 @@ def test_models_that_raise(call):
 
 
 @every_call
-@pytest.mark.parametrize("poison", ["adds NaN", "multiplies by infinity", "answers a constant NaN"])
+@pytest.mark.parametrize("poison", ["adds infinity", "answers a constant NaN"])
 def test_models_that_answer_nan_name_the_image(call, poison):
     bright = GOOD.copy()
     bright[2] = 1  # image 2 alone is bright enough
@@ -205,10 +205,8 @@ def test_models_that_answer_nan_name_the_image(call, poison):
 
     def answer(logits, features):
         wrong = features.mean((1, 2, 3), keepdims=True)[:, 0, 0] > limit
-        if poison == "adds NaN":
-            return logits + jnp.where(wrong, jnp.nan, 0)
-        if poison == "multiplies by infinity":
-            return logits * jnp.where(wrong, jnp.inf, 1)
+        if poison == "adds infinity":
+            return logits + jnp.where(wrong, jnp.inf, 0)
         return jnp.where(wrong, jnp.nan, logits)  # with a gradient of 0
 
     with refuses(r"must be finite, got NaN or infinity for image 2$"):

@@ -18,7 +18,9 @@ MAPS = np.random.default_rng(1).normal(size=(5, 12, 10)).astype(np.float32)
 
 def with_maps(metric):
     def call(model, images, targets, **options):
-        return metric(model, images, targets, MAPS[: len(images)], steps=6, **options).scores
+        return metric(
+            model, images, targets, MAPS[: len(images), : images.shape[1]], steps=6, **options
+        ).scores
 
     return call
 
@@ -27,63 +29,60 @@ CALLS = {
     **attribution.METHODS,
     "integrated_gradients": partial(attribution.integrated_gradients, steps=7),
     "occlusion": partial(attribution.occlusion, window=5, stride=4),
-    "grad_cam_coarse": partial(attribution.grad_cam, relu=False, upsample=False),
     "deletion": with_maps(metrics.deletion),
     "insertion": with_maps(metrics.insertion),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+CORES = ("gradient", "integrated_gradients", "grad_cam", "occlusion", "deletion")
+every_core = pytest.mark.parametrize("name", CORES)  # the others run one of these programs
+# Logits here are of size 30, of which float32 knows 2e-6, and sums in another order lose a few of
+# those; a probability has that as its relative error.
+CLOSE = {"rtol": 1e-4, "atol": 5e-5}
 
 
-@every_call
-def test_the_chunk_size_does_not_change_the_answer(small, batch, call):
+@every_core
+def test_the_chunk_size_does_not_change_the_answer(small, batch, name):
     images, targets = batch
+    call = CALLS[name]
     whole = np.asarray(call(small, images, targets, chunk_size=1000))
     for size in (1, 3):  # one at a time, and one that divides neither images nor pairs
         chunked = call(small, images, targets, chunk_size=size)
-        # Sums in another order: to rounding.
-        np.testing.assert_allclose(chunked, whole, rtol=1e-5, atol=1e-6 * np.abs(whole).max())
+        np.testing.assert_allclose(chunked, whole, **CLOSE)
 
 
-@every_call
-def test_an_image_is_explained_alone(small, batch, call):
+@every_core
+def test_an_image_is_explained_alone(small, batch, name, monkeypatch):
     images, targets = batch
-    if call in (CALLS["deletion"], CALLS["insertion"]):  # give each image the same map
-        same = np.broadcast_to(MAPS[0], MAPS.shape)
-        metric = metrics.deletion if call is CALLS["deletion"] else metrics.insertion
-
-        def call(model, images, targets, **options):
-            return metric(model, images, targets, same[: len(images)], **options).scores
-
-    whole = np.asarray(call(small, images, targets, chunk_size=3))
+    monkeypatch.setattr(f"{__name__}.MAPS", np.broadcast_to(MAPS[0], MAPS.shape))
+    whole = np.asarray(CALLS[name](small, images, targets, chunk_size=3))
     order = np.array([3, 0, 4, 2, 1])
-    shuffled = call(small, images[order], targets[order], chunk_size=3)
-    close = {"rtol": 1e-5, "atol": 1e-6 * np.abs(whole).max()}
-    np.testing.assert_allclose(shuffled, whole[order], **close)
+    shuffled = CALLS[name](small, images[order], targets[order], chunk_size=3)
+    np.testing.assert_allclose(shuffled, whole[order], **CLOSE)
 
 
-@every_call
-def test_mirrored_images_have_mirrored_explanations(batch, call):
-    if call in (CALLS["deletion"], CALLS["insertion"], CALLS["occlusion"]):
-        pytest.skip("a random order and a grid of squares that starts on the left are not mirrored")
+# Not occlusion, whose grid starts on the left.
+@pytest.mark.parametrize("name", ["gradient", "integrated_gradients", "grad_cam", "deletion"])
+def test_mirrored_images_have_mirrored_explanations(batch, name, monkeypatch):
     model = Small.random(3, symmetric=True)
     images, targets = batch
-    maps = np.asarray(call(model, images, targets))
-    mirrored = np.asarray(call(model, np.ascontiguousarray(images[:, :, ::-1]), targets))
-    np.testing.assert_allclose(
-        mirrored[:, :, ::-1], maps, rtol=1e-4, atol=1e-6 * np.abs(maps).max()
-    )
+    answer = np.asarray(CALLS[name](model, images, targets))
+    monkeypatch.setattr(f"{__name__}.MAPS", MAPS[:, :, ::-1].copy())
+    mirrored = np.asarray(CALLS[name](model, images[:, :, ::-1].copy(), targets))
+    if name != "deletion":  # whose curves are the same
+        mirrored = mirrored[:, :, ::-1]
+    np.testing.assert_allclose(mirrored, answer, **CLOSE)
 
 
-@every_call
-def test_inside_another_jit(small, batch, call):
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "insertion"])
+def test_inside_another_jit(small, batch, name):
+    call = CALLS[name]
     images, targets = batch
     expected = np.asarray(call(small, images, targets))
-    close = {"rtol": 1e-5, "atol": 1e-6 * np.abs(expected).max()}
     traced = jax.jit(call)(small, jnp.asarray(images), jnp.asarray(targets))
-    np.testing.assert_allclose(traced, expected, **close)
+    np.testing.assert_allclose(traced, expected, **CLOSE)
     # Images and model closed over: nothing is a tracer on the way in.
     closed = jax.jit(lambda scale: scale * call(small, images, targets))(2.0)
-    np.testing.assert_allclose(closed, 2 * expected, **close)
+    np.testing.assert_allclose(closed, 2 * expected, **CLOSE)
 
 
 def test_under_vmap_and_grad(small, batch):
@@ -101,31 +100,31 @@ def test_under_vmap_and_grad(small, batch):
     np.testing.assert_allclose(slope, total, rtol=1e-4)
 
 
+@pytest.fixture
+def counting(request):
+    """Make models that count their traces, of a structure that no other test has."""
+    Counting.calls()
+    return lambda seed: Counting(Small.random(seed), request.node.name)
+
+
 @every_call
-def test_new_weights_and_values_compile_nothing(batch, call, compilations):
+def test_new_weights_and_values_compile_nothing(batch, call, counting, compilations):
     images, targets = batch
-    call(Counting(Small.random(0)), images, targets)
+    call(counting(0), images, targets)
     assert Counting.calls() > 0
     compilations()
-    other = call(Counting(Small.random(1)), 1 - images, targets[::-1].copy())
+    other = call(counting(1), 1 - images, targets[::-1].copy())
     assert Counting.calls() == 0  # not traced again
     assert compilations() == 0
     expected = call(Small.random(1), 1 - images, targets[::-1].copy())
-    scale = np.abs(np.asarray(expected)).max()
-    np.testing.assert_allclose(other, expected, rtol=1e-5, atol=1e-6 * scale)  # and not stale
+    np.testing.assert_allclose(other, expected, **CLOSE)  # and not stale
 
 
-@every_call
-def test_one_compilation_per_shape(batch, call, compilations):
+@every_core
+def test_one_compilation_per_shape(batch, name, counting, compilations):
     images, targets = batch
-    model = Counting(Small.random(0))
+    call, model = CALLS[name], counting(0)
     small_images = images[:3, :9]
-    if call in (CALLS["deletion"], CALLS["insertion"]):
-        metric = metrics.deletion if call is CALLS["deletion"] else metrics.insertion
-
-        def call(model, images, targets):
-            return metric(model, images, targets, MAPS[: len(images), : images.shape[1]]).scores
-
     for pixels in (images, small_images):
         call(model, pixels, targets[: len(pixels)])
         assert Counting.calls() > 0  # a new shape
@@ -136,10 +135,10 @@ def test_one_compilation_per_shape(batch, call, compilations):
     assert compilations() == 0
 
 
-def test_deletion_is_one_program(batch):
+def test_deletion_is_one_program(batch, counting):
     # A new number of steps is a new curve; the target, key, maps and baseline's colour are not.
     images, targets = batch
-    model = Counting(Small.random(0))
+    model = counting(0)
     metrics.deletion(model, images, targets, MAPS)
     Counting.calls()
     metrics.deletion(model, images, 2 - targets, -MAPS, key=jax.random.key(3), baseline="grey")
