@@ -12,13 +12,22 @@ import pytest
 
 from tests.oracles import Small
 
-# Shapes and types in annotations are checked while the tests run, so this comes before any import
-# of practical. `tests.oracles.refuses` turns it off where our own messages are what is tested.
-jaxtyping.install_import_hook("practical", "tests.oracles.typechecker")
 os.environ["MPLBACKEND"] = "Agg"
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+# Shapes and types in annotations are checked while the tests run, so this comes before any import
+# of practical. `tests.oracles.refuses` turns it off where our own messages are tested. Shapes are
+# drawn unchecked: a scene is hundreds of small calls, and would take twice as long.
+jaxtyping.install_import_hook(
+    [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "practical").rglob("*.py")
+        if path.stem not in ("__init__", "shapes")
+    ],
+    "tests.oracles.typechecker",
+)
 
 # The same examples each time: a test that is red today was not green by luck yesterday.
 hypothesis.settings.register_profile(

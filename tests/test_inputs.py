@@ -1,6 +1,7 @@
 """Every explanation and every metric refuses the same bad input with the same clear words."""
 
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -276,3 +277,13 @@ def test_predict_refuses_the_same(small):
     # The first two chunks of two hold one bright image, number 3.
     with refuses("the model's logits must be finite, got NaN or infinity for image 3$"):
         predict(answering(answer), bright, chunk_size=2)
+
+
+def test_annotations_are_checked_here_and_can_be_turned_off():
+    wrong = np.zeros((2, 3), np.float32)
+    with pytest.raises(jaxtyping.TypeCheckError):
+        attribution.heatmap(wrong)
+    with refuses("attribution must have shape"):
+        attribution.heatmap(wrong)
+    with pytest.raises(jaxtyping.TypeCheckError):
+        attribution.heatmap(wrong)
