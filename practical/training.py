@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,7 +86,8 @@ def fit(
     settings = (
         f"{model.architecture} images={dataset.images.shape} epochs={epochs} "
         f"batch_size={batch_size} learning_rate={learning_rate} weight_decay={weight_decay} "
-        f"augment={augment} seed={seed}"
+        f"augment={augment} seed={seed} labels={_fingerprint(dataset.labels)} "
+        f"start={_fingerprint(model.variables)}"
     )
     state, history = _resume(checkpoint, settings, state)
     bar = tqdm(
@@ -208,6 +210,14 @@ def _check(model, dataset, epochs, batch_size, learning_rate, augment) -> None:
             f"{model.class_names}; model.reset_head(dataset.class_names, key=...) gives it a new "
             "head"
         )
+
+
+def _fingerprint(tree) -> str:
+    """Return a short checksum of all values in a tree of arrays."""
+    checksum = 0
+    for leaf in jax.tree.leaves(tree):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
+    return f"{checksum:08x}"
 
 
 def _resume(path: str | Path | None, settings: str, state: dict) -> tuple[dict, list]:

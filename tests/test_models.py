@@ -555,3 +555,17 @@ def test_completeness_on_the_embedded_model(embedded, validation):
         attribution.completeness_error(embedded, images, targets, maps, baseline="blur")
     )
     assert errors.mean() < 0.01
+
+
+def test_load_model_refuses_an_unknown_dataset():
+    with refuses("dataset must be one of .*got 'imagenete'; did you mean 'imagenette'"):
+        load_model("shapes", dataset="imagenete")
+
+
+def test_normalisation_must_be_possible():
+    with refuses("std must be finite and above 0"):
+        new_resnet(("a",), key=jax.random.key(0), widths=(4,), stage_sizes=(1,), std=(1, 0, 1))
+    with refuses("mean must be finite"):
+        new_resnet(
+            ("a",), key=jax.random.key(0), widths=(4,), stage_sizes=(1,), mean=(np.nan, 0, 0)
+        )

@@ -182,6 +182,14 @@ def test_a_checkpoint_of_another_run_is_refused(start, checkpoint, change):
     assert checkpoint.read_bytes() == before
 
 
+def test_a_checkpoint_of_other_weights_or_labels_is_refused(start, checkpoint):
+    doubled = replace(start, variables=jax.tree.map(lambda leaf: 2 * leaf, start.variables))
+    with refuses("must come from a run with these arguments"):
+        run(doubled, checkpoint=checkpoint)
+    with refuses("must come from a run with these arguments"):
+        run(start, replace(DATA, labels=DATA.labels[::-1].copy()), checkpoint=checkpoint)
+
+
 def test_a_checkpoint_of_another_network_is_refused(start, checkpoint):
     other = replace(start, architecture=replace(start.architecture, pool=True))
     with refuses("must come from a run with these arguments"):

@@ -259,10 +259,13 @@ def _one_name_each(class_names: Sequence[str], classes: int) -> None:
 
 
 def _three(name: str, values: Sequence[float]) -> jax.Array:
-    array = jnp.asarray(values, jnp.float32)
+    array = np.asarray(values, np.float32)
     if array.shape != (3,):
         raise ValueError(f"{name} must be three numbers, one a colour channel, got {values!r}")
-    return array
+    if not np.isfinite(array).all() or (name == "std" and not (array > 0).all()):
+        rule = "finite and above 0" if name == "std" else "finite"
+        raise ValueError(f"{name} must be {rule} in each channel, got {values!r}")
+    return jnp.asarray(array)
 
 
 def _descend(tree: Any, place: Sequence[str]) -> Any:

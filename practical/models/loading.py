@@ -23,11 +23,12 @@ def load_model(name: str | Path, *, dataset: str | None = None) -> Classifier:
             Otherwise it has no effect, and the network keeps the classes that it was trained on.
 
     Raises:
-        ValueError: If no network has that name, or a file is damaged.
+        ValueError: If no network or data set has that name, or a file is damaged.
         FileNotFoundError: If `name` is a path that does not exist.
         DownloadError: If a network cannot be fetched.
     """
     name = str(name)
+    _check_dataset(dataset)
     if name in _EMBEDDED:
         with as_file(files("practical.models") / "weights" / _EMBEDDED[name]) as path:
             return Classifier.load(path)
@@ -51,3 +52,12 @@ def load_model(name: str | Path, *, dataset: str | None = None) -> Classifier:
 
         return model.select_classes(_IMAGENETTE, tuple(CLASSES.values()))
     return model
+
+
+def _check_dataset(dataset: str | None) -> None:
+    known = ["shapes", "imagenette", "folder:PATH"]
+    if dataset is None or dataset in known[:2] or str(dataset).startswith("folder:"):
+        return
+    near = difflib.get_close_matches(str(dataset), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"dataset must be one of {', '.join(known)}, or None, got {dataset!r}{hint}")
