@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -101,3 +102,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def fingerprint(tree: object) -> str:
+    """Return a short checksum of all values in a tree of arrays."""
+    import jax
+    import numpy as np
+
+    checksum = 0
+    for leaf in jax.tree.leaves(tree):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
+    return f"{checksum:08x}"

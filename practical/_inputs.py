@@ -48,16 +48,14 @@ def check_images(
     shape = np.shape(images)
     if len(shape) != 4:
         hint = "; add a batch axis: images[None]" if len(shape) == 3 else ""
-        raise ValueError(f"{name} must have shape (batch, height, width, 3), got {shape}{hint}")
-    if shape[1] == 3 and shape[3] != 3:
         raise ValueError(
-            f"{name} must have channels last, (batch, height, width, 3), got {shape}; "
-            "images.transpose(0, 2, 3, 1) moves them there"
+            f"{name} must have shape (batch, height, width, channels), got {shape}{hint}"
         )
-    if shape[3] != 3:
+    # An image of at most four rows and at least sixteen channels is one with its axes exchanged.
+    if 0 < shape[1] <= 4 and shape[2] >= 16 and shape[3] >= 16:
         raise ValueError(
-            f"{name} must have three channels (red, green, blue), shape (batch, height, width, 3), "
-            f"got {shape}"
+            f"{name} must have channels last, (batch, height, width, channels), got {shape}; "
+            "images.transpose(0, 2, 3, 1) moves them there"
         )
     if 0 in shape:
         raise ValueError(f"{name} must hold at least one image and pixel, got shape {shape}")
@@ -135,8 +133,11 @@ def _logits_shape(model: Model, images: Array) -> jax.ShapeDtypeStruct:
     try:
         logits = _call.eval_shape(model, spec)
     except Exception as error:
+        hint = ""
+        if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+            hint = " (channels must be last: images.transpose(0, 2, 3, 1) moves them there)"
         raise ValueError(
-            f"model must accept images of shape {images.shape} in float32; it raised "
+            f"model must accept images of shape {images.shape} in float32{hint}; it raised "
             f"{type(error).__name__}: {error}"
         ) from error
     good = (

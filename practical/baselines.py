@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 from practical._inputs import ArrayLike, check_finite
 from practical._jit import is_traced, jit
 
-Baseline = str | float | ArrayLike
+Baseline = str | float | tuple[float, ...] | ArrayLike
 
 _COLOURS = {"black": 0.0, "grey": 0.5, "white": 1.0}
-BASELINES = (*_COLOURS, "mean", "blur")
+BASELINES = (*_COLOURS, "mean", "minimum", "blur")
 _BLUR_SIGMA, _BLUR_RADIUS = 5.0, 5  # RISE's: 11x11 pixels, sigma 5
 
 
@@ -23,10 +23,11 @@ def baseline_images(
     """Return the images whose pixels stand for "nothing there", in pixel units.
 
     Args:
-        baseline: "black", "grey" or "white"; "mean", each image's own mean colour; "blur", each
-            image under RISE's 11x11 Gaussian (sigma 5 pixels, edges repeated); a number in
-            [0, 1]; or an array that broadcasts against `images`: a colour (C,), an image
-            (H, W, C), or one for each (B, H, W, C).
+        baseline: "black", "grey" or "white"; "mean", each image's own mean colour; "minimum",
+            its lowest value in any channel (what Quantus calls black); "blur", each image under
+            RISE's 11x11 Gaussian (sigma 5 pixels, edges repeated); a number in [0, 1]; or an
+            array that broadcasts against `images`: a colour (C,), an image (H, W, C), or one for
+            each (B, H, W, C).
         images: In [0, 1].
 
     Raises:
@@ -37,6 +38,8 @@ def baseline_images(
             return jnp.full_like(images, _COLOURS[baseline])
         if baseline == "mean":
             return jnp.broadcast_to(images.mean((1, 2), keepdims=True), images.shape)
+        if baseline == "minimum":
+            return jnp.broadcast_to(images.min((1, 2, 3), keepdims=True), images.shape)
         if baseline == "blur":
             return _blur(images)
         near = difflib.get_close_matches(baseline, BASELINES, n=1)

@@ -9,11 +9,13 @@ from practical.models.classifier import (
 )
 from practical.models.loading import load_model
 from practical.models.predict import predict
+from practical.models.split import Split
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Classifier",
+    "Split",
     "from_torchvision",
     "load_model",
     "new_resnet",
