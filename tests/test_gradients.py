@@ -168,9 +168,8 @@ def test_a_baseline_equal_to_the_image_gives_nothing(small, batch):
 
 def test_a_constant_image_is_explained_like_any_other(small):
     images, targets = np.full((2, 12, 10, 3), 0.5, np.float32), [0, 1]
-    for name, method in attribution.METHODS.items():
-        options = {"window": 4, "stride": 2} if name == "occlusion" else {}
-        maps = np.asarray(method(small, images, targets, **options))
+    for name in ("gradient", "saliency", "gradient_x_input", "integrated_gradients"):
+        maps = np.asarray(attribution.METHODS[name](small, images, targets))
         assert np.isfinite(maps).all()
         assert maps[0].any()
     # "mean" and "blur" of a constant image are the image (to a rounding), so there is nothing to

@@ -1,5 +1,7 @@
 """Every explanation and every metric refuses the same bad input with the same clear words."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
@@ -20,25 +22,59 @@ def with_maps(metric):
     return call
 
 
+def on_segments(method):
+    def call(model, images, targets, **options):
+        count = len(images) if np.ndim(images) == 4 else 1
+        segments = np.tile(np.arange(120).reshape(12, 10) // 30, (count, 1, 1))
+        return method(model, images, targets, **{"segments": segments, "samples": 20, **options})
+
+    return call
+
+
+SMALLER = {  # options that keep the tests fast
+    "occlusion": {"window": 4, "stride": 4},
+    "rise": {"samples": 12},
+    "integrated_gradients": {"steps": 5},
+    "expected_gradients": {"samples": 5},
+    "smooth_grad": {"samples": 3},
+    "squaregrad": {"samples": 3},
+    "vargrad": {"samples": 3},
+}
+
+
+def smaller(name, method):
+    return lambda *args, **options: method(*args, **{**SMALLER.get(name, {}), **options})
+
+
 CALLS = {
-    **METHODS,
-    "occlusion": lambda *args, **options: attribution.occlusion(
-        *args, **{"window": 4, "stride": 4, **options}
+    # Relevance needs a Classifier, whose tests are in test_relevance.py.
+    **{name: smaller(name, m) for name, m in METHODS.items() if m.needs != "Classifier"},
+    "lime": on_segments(attribution.lime),
+    "kernel_shap": on_segments(attribution.kernel_shap),
+    "adaptive_integrated_gradients": lambda *args, **options: (
+        attribution.adaptive_integrated_gradients(*args, tolerance=9, **options).attribution
     ),
     "completeness_error": with_maps(attribution.completeness_error),
     "deletion": with_maps(metrics.deletion),
     "insertion": with_maps(metrics.insertion),
+    "road": with_maps(metrics.road),
+    "infidelity": with_maps(partial(metrics.infidelity, samples=5)),
+    "sensitivity_n": with_maps(partial(metrics.sensitivity_n, samples=5)),
+    "max_sensitivity": lambda *args, **options: metrics.max_sensitivity(
+        *args, attribution.gradient, samples=2, **options
+    ),
 }
+CONTROLS = ("random", "center", "edges")  # they never ask the model
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 GOOD = np.random.default_rng(0).random((3, 12, 10, 3), np.float32) * 0.5 + 0.25
 BAD_IMAGES = {
-    "no batch axis": (GOOD[0], r"\(batch, height, width, 3\), got \(12, 10, 3\); add a batch axis"),
-    "rank 2": (GOOD[0, 0], r"have shape \(batch, height, width, 3\), got \(10, 3\)$"),
-    "rank 5": (GOOD[None], r"have shape \(batch, height, width, 3\), got \(1, 3, 12, 10, 3\)"),
-    "channels first": (GOOD.transpose(0, 3, 1, 2), r"channels last.*transpose\(0, 2, 3, 1\)"),
-    "one channel": (GOOD[..., :1], r"three channels.*got \(3, 12, 10, 1\)"),
-    "four channels": (GOOD[..., [0, 1, 2, 2]], r"three channels.*got \(3, 12, 10, 4\)"),
+    "no batch axis": (
+        GOOD[0], r"\(batch, height, width, channels\), got \(12, 10, 3\); add a batch axis"
+    ),
+    "rank 2": (GOOD[0, 0], r"have shape \(batch, height, width, channels\), got \(10, 3\)$"),
+    "rank 5": (GOOD[None], r"have shape \(batch, height, width, channels\), got \(1, 3, 12, 10, 3\)"),
+    "channels first": (np.zeros((3, 3, 20, 16), np.float32), r"channels last.*transpose\(0, 2, 3, 1\)"),
     "empty batch": (GOOD[:0], r"at least one image and pixel, got shape \(0, 12, 10, 3\)"),
     "no pixels": (GOOD[:, :0], r"at least one image and pixel"),
     "uint8": ((GOOD * 255).astype(np.uint8), r"floating-point.*got uint8; .*divide by 255"),
@@ -85,7 +121,9 @@ def test_targets(small, call, targets, message):
         call(small, GOOD, targets)
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if name != "completeness_error"])
+@pytest.mark.parametrize(
+    "name", [name for name in CALLS if name not in ("completeness_error", *CONTROLS)]
+)
 @pytest.mark.parametrize("value", [0, -3, 2.5, True, "8", None])
 def test_chunk_size(small, name, value):
     with refuses(f"chunk_size must be an integer of at least 1, got {value!r}"):
@@ -96,7 +134,9 @@ def test_chunk_size(small, name, value):
     ("name", "option"),
     [
         ("integrated_gradients", "steps"), ("deletion", "steps"), ("insertion", "steps"),
-        ("occlusion", "window"), ("occlusion", "stride"),
+        ("occlusion", "window"), ("occlusion", "stride"), ("rise", "samples"),
+        ("smooth_grad", "samples"), ("vargrad", "samples"), ("expected_gradients", "samples"),
+        ("lime", "samples"), ("kernel_shap", "samples"), ("adaptive_integrated_gradients", "steps"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [0, -1, 1.0, True])
@@ -107,8 +147,8 @@ def test_counts(small, name, option, value):
 
 @pytest.mark.parametrize(
     "name",
-    ["integrated_gradients", "gradient_x_input", "occlusion", "completeness_error", "deletion",
-     "insertion"],
+    ["integrated_gradients", "adaptive_integrated_gradients", "gradient_x_input", "occlusion",
+     "rise", "lime", "kernel_shap", "completeness_error", "deletion", "insertion"],
 )  # fmt: skip
 def test_unknown_baseline(small, name):
     with refuses(r"baseline must be one of .*got 'blakc'; did you mean 'black'\?"):
@@ -126,7 +166,7 @@ def test_unknown_reduction(small, reduce):
 
 
 def test_unknown_method():
-    with refuses(r"method must be one of occlusion, gradient, .*got 'gradcam'; did you mean "
+    with refuses(r"method must be one of occlusion, rise, .*got 'gradcam'; did you mean "
                  r"'grad_cam'\?"):  # fmt: skip
         METHODS["gradcam"]
     with refuses(r"got 'integrated gradients'; did you mean 'integrated_gradients'\?"):
@@ -136,8 +176,11 @@ def test_unknown_method():
 
 
 def test_heatmap_and_completeness_arguments(small):
-    with refuses(r"attribution must have shape \(batch, height, width, channels\), got \(12, "):
-        attribution.heatmap(GOOD[0])
+    with refuses(
+        r"attribution must have shape \(batch, height, width, channels\) or .*got \(12, 10\)"
+    ):
+        attribution.heatmap(GOOD[0, ..., 0])
+    np.testing.assert_array_equal(attribution.heatmap(GOOD[..., 0]), GOOD[..., 0])  # as it is
     with refuses(r"attribution must have shape .*got \(0, 12, 10, 3\)"):
         attribution.heatmap(GOOD[:0])
     broken = GOOD.copy()
@@ -195,9 +238,10 @@ def test_models_that_raise(call):
         call(answering(lambda logits, features: logits @ jnp.ones((99, 2))), GOOD, [0, 0, 0])
 
 
-@every_call
+# Expected gradients starts from random colours, which may be bright for any image.
+@pytest.mark.parametrize("name", [n for n in CALLS if n not in (*CONTROLS, "expected_gradients")])
 @pytest.mark.parametrize("poison", ["adds infinity", "answers a constant NaN"])
-def test_models_that_answer_nan_name_the_image(call, poison):
+def test_models_that_answer_nan_name_the_image(name, poison):
     bright = GOOD.copy()
     bright[2] = 1  # image 2 alone is bright enough
     features = np.asarray(Small.random(0).features(bright)).mean((1, 2, 3))
@@ -211,7 +255,15 @@ def test_models_that_answer_nan_name_the_image(call, poison):
         return jnp.where(wrong, jnp.nan, logits)  # with a gradient of 0
 
     with refuses(r"must be finite, got NaN or infinity for image 2$"):
-        call(answering(answer), bright, [0, 1, 2])
+        CALLS[name](answering(answer), bright, [0, 1, 2])
+
+
+def test_channels_that_the_model_does_not_take(small):
+    for images in (GOOD[..., :1], GOOD[..., [0, 1, 2, 2]]):
+        with refuses(rf"model must accept images of shape \(3, 12, 10, {images.shape[3]}\)"):
+            attribution.gradient(small, images, [0, 1, 2])
+    with refuses(r"\(3, 3, 12, 10\) in float32 \(channels must be last: images.transpose"):
+        attribution.gradient(small, GOOD.transpose(0, 3, 1, 2), [0, 1, 2])
 
 
 def test_things_that_are_no_model():

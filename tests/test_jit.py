@@ -9,7 +9,7 @@ import pytest
 
 from practical import attribution, metrics
 from practical._chunks import fold_pairs, map_images
-from practical.attribution import cam, gradients, perturbation
+from practical.attribution import cam, gradients, noise, paths, perturbation, surrogates
 from practical.metrics import faithfulness
 from tests.oracles import Counting, Small, one_pixel
 
@@ -25,16 +25,43 @@ def with_maps(metric):
     return call
 
 
+def on_segments(method):
+    def call(model, images, targets, **options):
+        height, width = images.shape[1:3]
+        segments = np.tile(np.arange(height * width).reshape(height, width) // 30, (5, 1, 1))
+        segments = segments[: len(images)]
+        return method(model, images, targets, segments=segments, samples=14, **options)
+
+    return call
+
+
 CALLS = {
-    **attribution.METHODS,
+    **{n: m.function for n, m in attribution.METHODS.items() if m.needs != "Classifier"},
     "integrated_gradients": partial(attribution.integrated_gradients, steps=7),
+    "expected_gradients": partial(attribution.expected_gradients, samples=7),
+    "smooth_grad": partial(attribution.smooth_grad, samples=4),
+    "squaregrad": partial(attribution.squaregrad, samples=4),
+    "vargrad": partial(attribution.vargrad, samples=4),
     "occlusion": partial(attribution.occlusion, window=5, stride=4),
+    "rise": partial(attribution.rise, samples=30),
+    "lime": on_segments(attribution.lime),
+    "kernel_shap": on_segments(attribution.kernel_shap),
     "deletion": with_maps(metrics.deletion),
     "insertion": with_maps(metrics.insertion),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-CORES = ("gradient", "integrated_gradients", "grad_cam", "occlusion", "deletion")
-every_core = pytest.mark.parametrize("name", CORES)  # the others run one of these programs
+CORES = (  # the others run one of these programs
+    "gradient", "integrated_gradients", "expected_gradients", "vargrad", "guided_backprop",
+    "grad_cam", "grad_cam_plus_plus", "occlusion", "rise", "lime", "kernel_shap", "deletion",
+)  # fmt: skip
+every_core = pytest.mark.parametrize("name", CORES)
+KEY_EACH = (
+    "expected_gradients",
+    "vargrad",
+    "rise",
+    "lime",
+    "kernel_shap",
+)  # an image can keep its own key
 # Logits here are of size 30, of which float32 knows 2e-6, and sums in another order lose a few of
 # those; a probability has that as its relative error.
 CLOSE = {"rtol": 1e-4, "atol": 5e-5}
@@ -54,14 +81,18 @@ def test_the_chunk_size_does_not_change_the_answer(small, batch, name):
 def test_an_image_is_explained_alone(small, batch, name, monkeypatch):
     images, targets = batch
     monkeypatch.setattr(f"{__name__}.MAPS", np.broadcast_to(MAPS[0], MAPS.shape))
-    whole = np.asarray(CALLS[name](small, images, targets, chunk_size=3))
+    keys = jax.random.split(jax.random.key(4), len(images))
     order = np.array([3, 0, 4, 2, 1])
-    shuffled = CALLS[name](small, images[order], targets[order], chunk_size=3)
+    given, taken = ({"key": keys}, {"key": keys[order]}) if name in KEY_EACH else ({}, {})
+    whole = np.asarray(CALLS[name](small, images, targets, chunk_size=3, **given))
+    shuffled = CALLS[name](small, images[order], targets[order], chunk_size=3, **taken)
     np.testing.assert_allclose(shuffled, whole[order], **CLOSE)
 
 
 # Not occlusion, whose grid starts on the left.
-@pytest.mark.parametrize("name", ["gradient", "integrated_gradients", "grad_cam", "deletion"])
+@pytest.mark.parametrize(
+    "name", ["gradient", "integrated_gradients", "guided_backprop", "grad_cam", "deletion"]
+)
 def test_mirrored_images_have_mirrored_explanations(batch, name, monkeypatch):
     model = Small.random(3, symmetric=True)
     images, targets = batch
@@ -112,6 +143,8 @@ def test_new_weights_and_values_compile_nothing(batch, call, counting, compilati
     images, targets = batch
     call(counting(0), images, targets)
     assert Counting.calls() > 0
+    call(counting(0), images, targets)  # eager operations around the core compile once as well
+    Counting.calls()
     compilations()
     other = call(counting(1), 1 - images, targets[::-1].copy())
     assert Counting.calls() == 0  # not traced again
@@ -199,7 +232,7 @@ def test_integrated_gradients_memory_does_not_grow_with_steps(small, pixels):
     def size(steps, chunk_size):
         path = jnp.zeros(steps), jnp.zeros(steps)
         return temporary_bytes(
-            gradients._integrated_gradients_core, {"chunk_size": chunk_size},
+            paths._integrated_gradients_core, {"chunk_size": chunk_size},
             small, pixels, TARGETS, pixels, *path,
         )  # fmt: skip
 
@@ -217,12 +250,65 @@ def test_occlusion_memory_does_not_grow_with_windows(small, pixels):
     assert_flat(size(8), size(1))  # 16 and 625 squares
 
 
+KEYS = jax.random.split(jax.random.key(0), 4)
+
+
+@pytest.mark.parametrize("kind", ["smooth_grad", "vargrad"])
+def test_noise_memory_does_not_grow_with_samples(small, pixels, kind):
+    def size(samples):
+        return temporary_bytes(
+            noise._moments_core,
+            {"kind": kind, "method": attribution.gradient, "samples": samples, "chunk_size": 8},
+            small, pixels, TARGETS, KEYS, jnp.float32(0.1),
+        )  # fmt: skip
+
+    assert_flat(size(8), size(512))
+
+
+def test_expected_gradients_memory_does_not_grow_with_samples(small, pixels):
+    def size(samples):
+        return temporary_bytes(
+            paths._expected_gradients_core, {"samples": samples, "chunk_size": 8},
+            small, pixels, TARGETS, pixels, KEYS,
+        )  # fmt: skip
+
+    assert_flat(size(8), size(512))
+
+
+def test_rise_memory_does_not_grow_with_masks(small, pixels):
+    def size(samples):
+        options = {"samples": samples, "cells": 7, "output": "logit", "chunk_size": 8}
+        return temporary_bytes(
+            perturbation._rise_core, options, small, pixels, TARGETS, pixels, jnp.float32(0.5),
+            KEYS,
+        )  # fmt: skip
+
+    assert_flat(size(8), size(4096))
+
+
+@pytest.mark.parametrize("kind", ["lime", "kernel_shap"])
+def test_surrogate_memory_does_not_grow_with_samples(small, pixels, kind):
+    segments = jnp.zeros((4, 32, 32), jnp.int32)
+
+    def size(samples):
+        options = {
+            "kind": kind, "most": 20, "everything": False, "samples": samples, "output": "logit",
+            "chunk_size": 8,
+        }  # fmt: skip
+        return temporary_bytes(
+            surrogates._sums_core, options, small, pixels, TARGETS, pixels, segments,
+            jnp.full(4, 20), KEYS, jnp.float32(0.25),
+        )  # fmt: skip
+
+    assert_flat(size(64), size(4096))
+
+
 def test_deletion_memory_does_not_grow_with_steps(small, pixels):
     def size(steps):
         cutoffs = jnp.zeros(steps + 1, jnp.int32)
         return temporary_bytes(
             faithfulness._scores_core, {"output": "probability", "chunk_size": 8},
-            small, pixels, pixels, TARGETS, pixels.mean(-1), cutoffs, jax.random.key(0),
+            small, pixels, pixels, TARGETS, pixels[..., :1], cutoffs, jax.random.key(0),
         )  # fmt: skip
 
     # The curve itself, (4, steps + 1) float32, is what may grow; twice for the loop's copy.
@@ -239,7 +325,7 @@ def test_gradient_and_grad_cam_memory_is_bounded_by_the_chunk(small):
     # The batch is copied once to be cut into chunks; features (4 channels) are not kept for it.
     batch_bytes = (64 - 8) * 32 * 32 * 3 * 4
     for core, static in (
-        (gradients._gradient_core, {}), (cam._grad_cam_core, {"relu": True, "upsample": True})
+        (gradients._gradient_core, {}), (cam._cam_core, {"kind": "grad_cam", "relu": True, "upsample": True})
     ):  # fmt: skip
         few, many = size(core, 8, **static), size(core, 64, **static)
         assert many <= 1.05 * few + 2.1 * batch_bytes, (few, many)

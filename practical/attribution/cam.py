@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from practical._chunks import map_images
 from practical._inputs import Images, Model, Targets, check_answer, check_count, check_inputs
-from practical._jit import jit
+from practical._jit import as_model, jit
 
 
 def grad_cam(
@@ -22,8 +22,9 @@ def grad_cam(
 
     Args:
         model: Images in [0, 1] to logits, with `features(images)` -> (B, h, w, c) and
-            `head(features)` -> logits, as `models.Classifier` has.
-        images: (B, H, W, 3) in [0, 1].
+            `head(features)` -> logits, as `models.Classifier` has, and `models.Split` gives to any
+            other model.
+        images: (B, H, W, C) in [0, 1].
         targets: (B,) the class to explain in each image.
         relu: Keep only evidence for the class, as in the paper.
         upsample: Interpolate bilinearly to the images' size; else return (B, h, w).
@@ -40,21 +41,65 @@ def grad_cam(
     References:
         Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2.
     """
+    return _explain(
+        "grad_cam", model, images, targets, relu=relu, upsample=upsample, chunk_size=chunk_size
+    )
+
+
+def grad_cam_plus_plus(
+    model: Model,
+    images: Images,
+    targets: Targets,
+    *,
+    upsample: bool = True,
+    chunk_size: int = 32,
+) -> Float[Array, "batch rows columns"]:
+    """Weigh the feature maps by their positive gradients, so that small objects count as large.
+
+    The paper explains exp(logit), whose higher derivatives are powers of the logit's gradient; the
+    factor exp(logit), the same for all pixels of an image, is left out.
+
+    Args:
+        model: Images in [0, 1] to logits, with `features` and `head` as `grad_cam` needs them.
+        images: (B, H, W, C) in [0, 1].
+        targets: (B,) the class to explain in each image.
+        upsample: Interpolate bilinearly to the images' size; else return (B, h, w).
+        chunk_size: Images in flight.
+
+    Returns:
+        (B, H, W), at least 0; only the pattern within an image means something, not the unit.
+
+    Raises:
+        ValueError: If the model has no `features` and `head`, an argument breaks its rule, or the
+            model answers NaN.
+
+    References:
+        Chattopadhyay et al., Grad-CAM++, WACV 2018, equations 5, 7 and 19.
+    """
+    return _explain(
+        "grad_cam_plus_plus", model, images, targets, relu=True, upsample=upsample,
+        chunk_size=chunk_size,
+    )  # fmt: skip
+
+
+def _explain(kind, model, images, targets, *, relu, upsample, chunk_size):
     missing = [name for name in ("features", "head") if not hasattr(model, name)]
     if missing:
         raise ValueError(
-            f"model must have the methods features(images) and head(features) for grad_cam, "
-            f"got {type(model).__name__} without {' and '.join(missing)}"
+            f"model must have the methods features(images) and head(features) for {kind}, "
+            f"got {type(model).__name__} without {' and '.join(missing)}; "
+            "models.Split(features, head) makes a model of two functions"
         )
     inputs = check_inputs(model, images, targets)
-    chunk_size = check_count("chunk_size", chunk_size)
-    answer = _grad_cam(*inputs, relu=relu, upsample=upsample, chunk_size=chunk_size)
-    return check_answer(answer, "grad_cam")
+    answer = _cam(
+        *inputs, kind=kind, relu=relu, upsample=upsample,
+        chunk_size=check_count("chunk_size", chunk_size),
+    )  # fmt: skip
+    return check_answer(answer, kind)
 
 
-def _grad_cam_core(model, images, targets, *, relu, upsample, chunk_size):
-    if isinstance(model, jax.tree_util.Partial):
-        model = model.func  # `as_argument` wraps what is no pytree
+def _cam_core(model, images, targets, *, kind, relu, upsample, chunk_size):
+    model = as_model(model)
 
     def one(images, targets):
         features = model.features(images)
@@ -69,7 +114,8 @@ def _grad_cam_core(model, images, targets, *, relu, upsample, chunk_size):
             return logits.sum(), logits
 
         slopes, logits = jax.grad(total, has_aux=True)(features)
-        weights = jnp.where(jnp.isfinite(logits), slopes.mean((1, 2)), jnp.nan)
+        weights = _WEIGHTS[kind](features, slopes)
+        weights = jnp.where(jnp.isfinite(logits), weights, jnp.nan)
         cam = jnp.einsum("bhwc,bc->bhw", features, weights)
         cam = jax.nn.relu(cam) if relu else cam
         if not upsample:
@@ -79,4 +125,17 @@ def _grad_cam_core(model, images, targets, *, relu, upsample, chunk_size):
     return map_images(one, chunk_size, images, targets)
 
 
-_grad_cam = jit(_grad_cam_core, static_argnames=["relu", "upsample", "chunk_size"])
+def _plus_plus(features, slopes):
+    # Only positive slopes count, and there the denominator is positive, too, while features are.
+    rising = jax.nn.relu(slopes)
+    denominator = 2 * rising**2 + features.sum((1, 2), keepdims=True) * rising**3
+    alpha = jnp.where(denominator > 0, rising**2 / jnp.where(denominator > 0, denominator, 1), 0)
+    return (alpha * rising).sum((1, 2))
+
+
+_WEIGHTS = {
+    "grad_cam": lambda features, slopes: slopes.mean((1, 2)),
+    "grad_cam_plus_plus": _plus_plus,
+}
+
+_cam = jit(_cam_core, static_argnames=["kind", "relu", "upsample", "chunk_size"])

@@ -12,18 +12,19 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 def _as_flax_calls_it(images, kernel, strides, padding, *, feature_group_count=1, **_):
     # What is left out is the same in all of our layers: NHWC, no dilation, the default precision.
     edges = tuple((before, after) for before, after in padding)
-    return _convolve(images, kernel, tuple(strides), edges, feature_group_count)
+    return convolve(images, kernel, tuple(strides), edges, feature_group_count)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolve(images, kernel, strides, padding, groups):
+def convolve(images, kernel, strides, padding, groups):
+    """Return the convolution of NHWC maps with an HWIO kernel; all but the arrays is static."""
     return lax.conv_general_dilated(
         images, kernel, strides, padding, dimension_numbers=_LAYOUT, feature_group_count=groups
     )
 
 
 def _forward(images, kernel, strides, padding, groups):
-    return _convolve(images, kernel, strides, padding, groups), (images, kernel)
+    return convolve(images, kernel, strides, padding, groups), (images, kernel)
 
 
 def _backward(strides, padding, groups, saved, slopes):
@@ -69,6 +70,6 @@ def _backward(strides, padding, groups, saved, slopes):
     return by_images, jax.vjp(with_kernel, kernel)[1](slopes)[0]
 
 
-_convolve.defvjp(_forward, _backward)
+convolve.defvjp(_forward, _backward)
 
 Conv = partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)

@@ -1,0 +1,200 @@
+"""Guided backpropagation: the gradient through ReLUs that let only positive evidence back."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from jaxtyping import Array, Float
+
+from practical._chunks import map_images
+from practical._inputs import Images, Model, Targets, check_answer, check_count, check_inputs
+from practical._jit import jit
+from practical.attribution.cam import grad_cam
+from practical.attribution.gradients import input_gradient
+
+
+def guided_backprop(
+    model: Model, images: Images, targets: Targets, *, chunk_size: int = 32
+) -> Float[Array, "batch height width channels"]:
+    """Return the gradient of the target logit through ReLUs that pass only positive gradients.
+
+    The model stays as it is. It is traced, and each ReLU in it (`jax.nn.relu`, `flax.linen.relu`,
+    `jnp.maximum(x, 0)`) gets a backward rule of its own, however often one is used. Beware: much
+    of the map is the image's edges, whatever the network has learned (Adebayo et al., 2018).
+
+    Args:
+        model: Images in [0, 1] to logits, with ReLUs.
+        images: (B, H, W, C) in [0, 1].
+        targets: (B,) the class to explain in each image.
+        chunk_size: Images in flight.
+
+    Returns:
+        (B, H, W, C), signed, in logits per unit of pixel value, but no derivative of anything.
+
+    Raises:
+        ValueError: If an argument breaks its rule, the model has no ReLU or has one inside a loop
+            or a branch (`lax.scan`, `lax.cond`), or it answers NaN.
+
+    References:
+        Springenberg et al., Striving for Simplicity: The All Convolutional Net, ICLR workshop
+        2015; Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018.
+    """
+    inputs = check_inputs(model, images, targets)
+    chunk_size = check_count("chunk_size", chunk_size)
+    return check_answer(_guided_backprop(*inputs, chunk_size=chunk_size), "guided_backprop")
+
+
+def guided_grad_cam(
+    model: Model, images: Images, targets: Targets, *, chunk_size: int = 32
+) -> Float[Array, "batch height width channels"]:
+    """Return guided backpropagation times Grad-CAM: its detail, at the places of the latter.
+
+    Args:
+        model: Images in [0, 1] to logits, with ReLUs, and with `features` and `head` as
+            `grad_cam` needs them.
+        images: (B, H, W, C) in [0, 1].
+        targets: (B,) the class to explain in each image.
+        chunk_size: Images in flight.
+
+    Returns:
+        (B, H, W, C), signed; only the pattern within an image means something, not the unit.
+
+    Raises:
+        ValueError: If an argument breaks its rule, the model lacks what it needs, or it answers
+            NaN.
+
+    References:
+        Selvaraju et al., Grad-CAM, ICCV 2017, section 3.2.
+    """
+    where = grad_cam(model, images, targets, chunk_size=chunk_size)
+    return where[..., None] * guided_backprop(model, images, targets, chunk_size=chunk_size)
+
+
+@jax.custom_vjp
+def _guided_relu(x):
+    return jax.nn.relu(x)
+
+
+def _forward(x):
+    return jax.nn.relu(x), x > 0
+
+
+def _backward(positive, slopes):
+    return (jnp.where(positive & (slopes > 0), slopes, 0),)
+
+
+_guided_relu.defvjp(_forward, _backward)
+
+
+def _guided_backprop_core(model, images, targets, *, chunk_size):
+    guided = with_relu(model, _guided_relu)
+
+    def one(images, targets):
+        return input_gradient(guided, images, targets)
+
+    return map_images(one, chunk_size, images, targets)
+
+
+_guided_backprop = jit(_guided_backprop_core, static_argnames=["chunk_size"])
+
+
+# --- exchanging the ReLUs of any function --------------------------------------------------------
+
+
+def with_relu(function: Callable, relu: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Return `function` of one array with `relu` in place of every ReLU in it.
+
+    Raises:
+        ValueError: When called, if there is no ReLU, or one where it cannot be exchanged.
+    """
+
+    def exchanged(x: Array) -> Array:
+        traced = jax.make_jaxpr(function)(x)
+        if not _holds_relu(traced.jaxpr):
+            raise ValueError(
+                "model must have ReLUs for guided backpropagation (jax.nn.relu, or "
+                "jnp.maximum(x, 0)), got one without; gradient works on any model"
+            )
+        return _evaluate(traced.jaxpr, traced.consts, [x], relu)[0]
+
+    return exchanged
+
+
+def _is_relu(equation: JaxprEqn) -> bool:
+    name = equation.primitive.name
+    if name == "max":  # jnp.maximum(x, 0)
+        constants = [v.val for v in equation.invars if isinstance(v, Literal)]
+        return any(jnp.ndim(value) == 0 and value == 0 for value in constants)
+    # jax.nn.relu has a derivative rule of its own, and its name.
+    return name == "custom_jvp_call" and _name_of(equation) == "relu"
+
+
+def _name_of(equation: JaxprEqn) -> str:
+    inner = [part.params.get("name") for part in equation.params["call_jaxpr"].jaxpr.eqns]
+    return equation.params.get("name") or (inner[0] if len(inner) == 1 else "")
+
+
+def _inside(equation: JaxprEqn) -> list[Jaxpr]:
+    """Return the programs that an equation's primitive calls."""
+    found = []
+    for value in equation.params.values():
+        for part in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(part, ClosedJaxpr):
+                found.append(part.jaxpr)
+            elif isinstance(part, Jaxpr):
+                found.append(part)
+    return found
+
+
+def _holds_relu(jaxpr: Jaxpr) -> bool:
+    return any(
+        _is_relu(equation) or any(map(_holds_relu, _inside(equation))) for equation in jaxpr.eqns
+    )
+
+
+# Primitives that call one program once, with its inputs as their own: it can be written out.
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
+_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+
+
+def _variables(equation: JaxprEqn) -> list[Any]:
+    return list(dict.fromkeys(v for v in equation.invars if not isinstance(v, Literal)))
+
+
+def _apply(jaxpr: Jaxpr, equation: JaxprEqn) -> Callable:
+    """Return one equation of a program as a function of its variables."""
+    alone = jaxpr.replace(
+        constvars=[], invars=_variables(equation), outvars=equation.outvars, eqns=[equation],
+        effects=equation.effects, debug_info=jaxpr.debug_info.with_unknown_names(),
+    )  # fmt: skip
+    return jaxpr_as_fun(ClosedJaxpr(alone, []))
+
+
+def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any], relu) -> list[Any]:
+    values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    values.update(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        if _is_relu(equation):
+            answers = [relu(read(_variables(equation)[0]))]
+        elif not any(map(_holds_relu, _inside(equation))):
+            answers = _apply(jaxpr, equation)(*(read(atom) for atom in _variables(equation)))
+        elif name in _CALLS or name in _RULES:
+            inner = equation.params["jaxpr" if name in _CALLS else "call_jaxpr"]
+            inner, held = (
+                (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, [])
+            )
+            answers = _evaluate(inner, held, [read(atom) for atom in equation.invars], relu)
+        else:
+            raise ValueError(
+                f"model must not hold its ReLUs inside of {name} for guided backpropagation: they "
+                "cannot be exchanged there; write the loop or branch out in Python"
+            )
+        values.update(zip(equation.outvars, answers, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]

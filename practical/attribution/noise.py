@@ -1,0 +1,186 @@
+"""Explanations of many noisy copies of an image, taken together."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from practical._chunks import fold_pairs
+from practical._inputs import Images, Model, Targets, check_answer, check_count, check_inputs
+from practical._jit import jit
+from practical._keys import image_keys
+from practical.attribution.gradients import gradient
+
+
+def smooth_grad(
+    model: Model,
+    images: Images,
+    targets: Targets,
+    *,
+    method: Callable = gradient,
+    noise: float = 0.15,
+    samples: int = 32,
+    key: Array | None = None,
+    chunk_size: int = 32,
+) -> Float[Array, "batch height width ..."]:
+    """Return the mean of an explanation over noisy copies of each image.
+
+    Args:
+        model: Images in [0, 1] to logits.
+        images: (B, H, W, C) in [0, 1].
+        targets: (B,) the class to explain in each image.
+        method: What explains each copy: `gradient`, `saliency`, `integrated_gradients`,
+            `guided_backprop` or any other explanation that JAX can trace; options through
+            `functools.partial` (make it once: another one compiles anew).
+        noise: Standard deviation of the Gaussian noise, in pixel units; the paper's noise level,
+            since images span [0, 1]. Copies may leave [0, 1].
+        samples: Noisy copies of each image.
+        key: Decides the noise; one key, or one an image; by default `jax.random.key(0)`.
+        chunk_size: Copies in flight; memory does not grow with `samples`.
+
+    Returns:
+        The mean, in `method`'s shape and unit.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or the model answers NaN.
+
+    References:
+        Smilkov et al., SmoothGrad: Removing Noise by Adding Noise, arXiv:1706.03825, 2017.
+    """
+    return _moment(
+        "smooth_grad", model, images, targets, method=method, noise=noise, samples=samples,
+        key=key, chunk_size=chunk_size,
+    )  # fmt: skip
+
+
+def squaregrad(
+    model: Model,
+    images: Images,
+    targets: Targets,
+    *,
+    method: Callable = gradient,
+    noise: float = 0.15,
+    samples: int = 32,
+    key: Array | None = None,
+    chunk_size: int = 32,
+) -> Float[Array, "batch height width ..."]:
+    """Return the mean square of an explanation over noisy copies of each image.
+
+    Args:
+        model: Images in [0, 1] to logits.
+        images: (B, H, W, C) in [0, 1].
+        targets: (B,) the class to explain in each image.
+        method: What explains each copy; see `smooth_grad`.
+        noise: Standard deviation of the Gaussian noise, in pixel units.
+        samples: Noisy copies of each image.
+        key: Decides the noise; one key, or one an image; by default `jax.random.key(0)`.
+        chunk_size: Copies in flight; memory does not grow with `samples`.
+
+    Returns:
+        The mean square, at least 0, in `method`'s shape and its unit squared.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or the model answers NaN.
+
+    References:
+        Hooker et al., A Benchmark for Interpretability Methods in Deep Neural Networks,
+        NeurIPS 2019, equation 5.
+    """
+    return _moment(
+        "squaregrad", model, images, targets, method=method, noise=noise, samples=samples,
+        key=key, chunk_size=chunk_size,
+    )  # fmt: skip
+
+
+def vargrad(
+    model: Model,
+    images: Images,
+    targets: Targets,
+    *,
+    method: Callable = gradient,
+    noise: float = 0.15,
+    samples: int = 32,
+    key: Array | None = None,
+    chunk_size: int = 32,
+) -> Float[Array, "batch height width ..."]:
+    """Return the variance of an explanation over noisy copies of each image.
+
+    Args:
+        model: Images in [0, 1] to logits.
+        images: (B, H, W, C) in [0, 1].
+        targets: (B,) the class to explain in each image.
+        method: What explains each copy; see `smooth_grad`.
+        noise: Standard deviation of the Gaussian noise, in pixel units.
+        samples: Noisy copies of each image; the variance divides by their number.
+        key: Decides the noise; one key, or one an image; by default `jax.random.key(0)`.
+        chunk_size: Copies in flight; memory does not grow with `samples`.
+
+    Returns:
+        The variance, at least 0, in `method`'s shape and its unit squared.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or the model answers NaN.
+
+    References:
+        Adebayo et al., Local Explanation Methods for Deep Neural Networks Lack Sensitivity to
+        Parameter Values, ICLR workshop 2018, equation 3.
+    """
+    return _moment(
+        "vargrad", model, images, targets, method=method, noise=noise, samples=samples,
+        key=key, chunk_size=chunk_size,
+    )  # fmt: skip
+
+
+def _moment(kind, model, images, targets, *, method, noise, samples, key, chunk_size):
+    inputs = check_inputs(model, images, targets)
+    if not callable(method):
+        raise ValueError(
+            f"method must be an explanation, such as attribution.gradient, got {method!r}"
+        )
+    if not 0 < noise < np.inf:
+        raise ValueError(
+            f"noise must be a standard deviation above 0, in pixel units, got {noise!r}"
+        )
+    answer = _moments(
+        *inputs, image_keys(key, len(inputs.images)), jnp.float32(noise),
+        kind=kind, method=method, samples=check_count("samples", samples),
+        chunk_size=check_count("chunk_size", chunk_size),
+    )  # fmt: skip
+    return check_answer(answer, kind)
+
+
+def _moments_core(model, images, targets, keys, noise, *, kind, method, samples, chunk_size):
+    def explain(images, targets):
+        return method(model, images, targets, chunk_size=chunk_size)
+
+    def draw(key, k):
+        return jax.random.normal(jax.random.fold_in(key, k), images.shape[1:])
+
+    # A variance far below the squared mean would drown in rounding: measure from nearby.
+    origin = explain(images, targets) if kind == "vargrad" else jnp.zeros((len(images), 1, 1, 1))
+    shape = jax.eval_shape(explain, images, targets).shape
+    origin = origin.reshape(origin.shape[: len(shape)])
+
+    def visit(totals, i, k, live):
+        noisy = images[i] + noise * jax.vmap(draw)(keys[i], k)
+        answer = explain(noisy, targets[i]) - origin[i]
+        answer = jnp.where(live.reshape(-1, *(1,) * (answer.ndim - 1)), answer, 0)
+        first, second = totals
+        first = first if kind == "squaregrad" else first.at[i].add(answer)
+        second = second if kind == "smooth_grad" else second.at[i].add(answer**2)
+        return first, second
+
+    # What a kind does not add up has no memory either.
+    sizes = [() if kind == "squaregrad" else shape, () if kind == "smooth_grad" else shape]
+    totals = tuple(jnp.zeros(size) for size in sizes)
+    first, second = fold_pairs(visit, totals, len(images), samples, chunk_size)
+    if kind == "smooth_grad":
+        return first / samples
+    if kind == "squaregrad":
+        return second / samples
+    return jnp.maximum(second / samples - (first / samples) ** 2, 0)
+
+
+_moments = jit(_moments_core, static_argnames=["kind", "method", "samples", "chunk_size"])

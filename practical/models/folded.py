@@ -1,0 +1,211 @@
+"""The network of a `Classifier`, layer by layer, with its batch norms folded away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float
+
+from practical._inputs import ArrayLike
+from practical.models.classifier import Classifier
+from practical.models.convolution import convolve
+
+_EPSILON = nn.BatchNorm.epsilon  # jax-resnet leaves it at flax's default
+
+
+class Window(NamedTuple):
+    """Where a layer looks: the places of its windows. Padding lies outside of the maps."""
+
+    sides: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]  # before and after, rows and columns
+
+    def reduce(self, maps: Float[Array, "b h w c"], start: float, function) -> Array:
+        """Return each window's values, folded by `function` from `start`, which padding has."""
+        sides, strides = (1, *self.sides, 1), (1, *self.strides, 1)
+        return lax.reduce_window(
+            maps, start, function, sides, strides, ((0, 0), *self.padding, (0, 0))
+        )
+
+    def places(self, height: int, width: int) -> np.ndarray:
+        """Return how many places of a map each window has, without padding."""
+        rows, columns = (
+            [
+                min(start + side, length) - max(start, 0)
+                for start in range(-before, length + after - side + 1, stride)
+            ]
+            for length, side, stride, (before, after) in zip(
+                (height, width), self.sides, self.strides, self.padding, strict=True
+            )
+        )
+        return np.outer(rows, columns).astype(np.float32)
+
+
+POOL = Window((3, 3), (2, 2), ((1, 1), (1, 1)))
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["kernel", "bias"],
+    meta_fields=["strides", "padding", "groups"],
+)
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with the batch norm after it; no ReLU."""
+
+    kernel: Float[Array, "rows columns i o"]
+    bias: Float[Array, " o"]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]  # zeros before and after, rows and columns
+    groups: int
+
+    @property
+    def window(self) -> Window:
+        """Where each output looks."""
+        rows, columns = self.kernel.shape[:2]
+        return Window((rows, columns), self.strides, self.padding)
+
+    def __call__(self, maps: Float[Array, "b h w c"]) -> Float[Array, "b y x o"]:
+        """Return the convolved maps."""
+        return self.apply(maps, self.kernel) + self.bias
+
+    def apply(
+        self, maps: Float[Array, "b h w c"], kernel: Float[Array, "rows columns i o"]
+    ) -> Float[Array, "b y x o"]:
+        """Return the maps convolved with another kernel of the same shape, without a bias."""
+        return convolve(maps, kernel, self.strides, self.padding, self.groups)
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["convolutions", "downsample"], meta_fields=[]
+)
+@dataclass(frozen=True)
+class Block:
+    """Convolutions with a ReLU between each two; then the sum with the skip, and a ReLU."""
+
+    convolutions: tuple[Convolution, ...]
+    downsample: Convolution | None  # on the skip; None where it is the input itself
+
+    def __call__(self, maps: Float[Array, "b h w c"]) -> Float[Array, "b y x o"]:
+        """Return the block's output, after the ReLU."""
+        branch = maps
+        for convolution in self.convolutions[:-1]:
+            branch = jax.nn.relu(convolution(branch))
+        branch = self.convolutions[-1](branch)
+        shortcut = self.shortcut(maps, branch)
+        return jax.nn.relu(branch + (maps if shortcut is None else shortcut(maps)))
+
+    def shortcut(
+        self, maps: Float[Array, "b h w c"], branch: Float[Array, "b y x o"]
+    ) -> Convolution | None:
+        """Return the skip's convolution, or None where the skip is the input itself.
+
+        jax-resnet decides it by the shapes of both, so it is the input, too, where a stride of 2
+        leaves a map of one pixel as it is.
+        """
+        return self.downsample if maps.shape != branch.shape else None
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["mean", "std", "stem", "blocks", "kernel", "bias"],
+    meta_fields=["pool"],
+)
+@dataclass(frozen=True)
+class Folded:
+    """A ResNet in the order of its forward pass; `fold` makes it of a `Classifier`.
+
+    Normalise, `stem`, ReLU, `max_pool` under `pool`, `blocks`, global average pool, dense layer.
+    """
+
+    mean: Float[Array, " c"]
+    std: Float[Array, " c"]
+    stem: Convolution
+    pool: bool
+    blocks: tuple[Block, ...]
+    kernel: Float[Array, "k classes"]  # of the dense layer
+    bias: Float[Array, " classes"]
+
+    def __call__(self, images: Float[ArrayLike, "b h w c"]) -> Float[Array, "b classes"]:
+        """Return the logits of each image."""
+        maps = jax.nn.relu(self.stem(self.normalise(images)))
+        maps = max_pool(maps) if self.pool else maps
+        for block in self.blocks:
+            maps = block(maps)
+        return maps.mean((1, 2)) @ self.kernel + self.bias
+
+    def normalise(self, images: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Return what the stem sees."""
+        return (jnp.asarray(images) - self.mean) / self.std
+
+
+def max_pool(maps: Float[Array, "b h w c"]) -> Float[Array, "b y x c"]:
+    """Return the maxima of `POOL`'s windows."""
+    return POOL.reduce(maps, -jnp.inf, lax.max)
+
+
+def fold(model: Classifier) -> Folded:
+    """Return the network of `model` with each batch norm folded into the convolution before it.
+
+    Its logits are the model's, up to rounding. It may be called inside `jax.jit`.
+    """
+    architecture = model.architecture
+    places = {name: place for name, _, place in architecture.convolutions()}
+
+    def convolution(name: str, *, stride: int = 1, groups: int = 1) -> Convolution:
+        conv, norm, statistics = _leaves(model.variables, places[name])
+        scale = norm["scale"] / jnp.sqrt(statistics["var"] + _EPSILON)
+        kernel = conv["kernel"] * scale
+        pad = kernel.shape[0] // 2
+        return Convolution(
+            kernel=kernel,
+            bias=norm["bias"] - statistics["mean"] * scale,
+            strides=(stride, stride),
+            padding=((pad, pad), (pad, pad)),
+            groups=groups,
+        )
+
+    # torchvision's bottleneck strides in its 3x3 convolution, and has its groups there.
+    convolutions, striding = (2, 0) if architecture.block == "basic" else (3, 1)
+    blocks = []
+    for stage, size in enumerate(architecture.stage_sizes, start=1):
+        for index in range(size):
+            name = f"layer{stage}.{index}"
+            stride = 2 if stage > 1 and index == 0 else 1
+            branch = [
+                convolution(
+                    f"{name}.conv{number + 1}",
+                    stride=stride if number == striding else 1,
+                    groups=architecture.groups if number == 1 and convolutions == 3 else 1,
+                )
+                for number in range(convolutions)
+            ]
+            down = f"{name}.downsample.0"
+            skip = convolution(down, stride=stride) if down in places else None
+            blocks.append(Block(tuple(branch), skip))
+    dense = model.variables["params"][architecture.dense]
+    return Folded(
+        mean=model.mean,
+        std=model.std,
+        stem=convolution("conv1", stride=architecture.stem_stride),
+        pool=architecture.pool,
+        blocks=tuple(blocks),
+        kernel=dense["kernel"],
+        bias=dense["bias"],
+    )
+
+
+def _leaves(variables: Mapping[str, Any], place: tuple[str, ...]) -> tuple[Any, Any, Any]:
+    """Return the convolution, the batch norm and its statistics at `place`."""
+    params, statistics = variables["params"], variables["batch_stats"]
+    for step in place:
+        params, statistics = params[step], statistics[step]
+    return params["Conv_0"], params["BatchNorm_0"], statistics["BatchNorm_0"]
