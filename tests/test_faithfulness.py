@@ -67,7 +67,7 @@ def test_probability_is_the_softmax(white):
 def witness(model, first, last, targets, maps, steps):
     """Return curves and areas by plain NumPy, one image and one step at a time."""
     count, height, width, _ = first.shape
-    cutoffs = [round(k * height * width / steps) for k in range(steps + 1)]
+    cutoffs = [k * height * width // steps for k in range(steps + 1)]
     scores = np.zeros((count, steps + 1))
     for i in range(count):
         order = np.argsort(-maps[i].ravel())

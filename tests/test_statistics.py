@@ -1,8 +1,16 @@
+import itertools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import norm
 
-from practical.metrics import bootstrap_interval
+from practical.metrics import bootstrap_interval, holm, permutation_test, rank_agreement
+from practical.metrics import statistics as module
 from tests.oracles import refuses
 
 
@@ -69,3 +77,305 @@ def test_bad_arguments():
     for samples in (0, 1.5, True):
         with refuses(f"samples must be an integer of at least 1, got {samples!r}"):
             bootstrap_interval(values, samples=samples)
+
+
+# --- permutation_test ----------------------------------------------------------------------------
+
+
+def two(seed: int, count: int, shift: float = 0.0) -> np.ndarray:
+    """Two methods' values of the same images."""
+    values = np.random.default_rng(seed).normal(size=(2, count)).astype(np.float32)
+    values[0] += np.float32(shift)
+    return values
+
+
+def by_scipy(first, second, samples: float = np.inf) -> float:
+    return scipy.stats.permutation_test(
+        (first.astype(float), second.astype(float)),
+        lambda a, b, axis: np.mean(a - b, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=samples,
+        rng=np.random.default_rng(0),
+    ).pvalue
+
+
+def test_signs_by_hand():
+    # Differences 1, 2, 4: of the sums of +-1 +-2 +-4 only +-7 are as large as 7, and for
+    # 1 + 2 - 4 = -1 all eight are.
+    zeros = np.zeros(3, np.float32)
+    for differences, extreme in (([1, 2, 4], 2), ([1, 2, -4], 8), ([-1, 2, 4], 4)):
+        found = permutation_test(np.array(differences, np.float32), zeros)
+        np.testing.assert_allclose(found.difference, np.mean(differences), rtol=1e-6)
+        np.testing.assert_allclose(found.p_value, extreme / 8, rtol=1e-6)
+        assert found.difference.shape == found.p_value.shape == ()
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_the_exact_test_is_scipys(count):
+    for seed in range(4):
+        first, second = two(seed, count, shift=seed / 3)
+        found = permutation_test(first, second, samples=2**count)
+        np.testing.assert_allclose(found.p_value, by_scipy(first, second), rtol=1e-6)
+        np.testing.assert_allclose(found.difference, (first - second).mean(), atol=1e-6)
+        other_key = permutation_test(first, second, samples=2**count, key=jax.random.key(1))
+        assert other_key.p_value == found.p_value, "nothing is drawn"
+
+
+@pytest.mark.parametrize(("count", "shift"), [(8, 1.5), (30, 0.3), (60, 0.3)])
+def test_random_signs_approach_the_exact_test(count, shift):
+    first, second = two(3, count, shift)
+    samples = 20_000 if count > 8 else 255  # too few for all 2**8
+    found = permutation_test(first, second, samples=samples)
+    expected = by_scipy(first, second, samples=20_000 if count > 8 else np.inf)
+    # Binomial, both sides drawn: four standard deviations.
+    spread = np.sqrt(2 * expected * (1 - expected) / samples)
+    assert 0.01 < expected < 0.6
+    assert abs(found.p_value - expected) < 4 * spread
+
+
+def test_the_observed_signs_are_counted_among_the_random_ones():
+    # 2**40 choices of signs, of which two are as extreme: none of 99 random ones will be.
+    values = np.ones(40, np.float32)
+    np.testing.assert_allclose(permutation_test(values, 0 * values, samples=99).p_value, 1 / 100)
+
+
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 10))
+def test_rounding_breaks_no_ties(seed, count):
+    # Tenths are no float32 numbers; tens are. The p-value is that of the whole numbers.
+    whole = np.random.default_rng(seed).integers(0, 10, (2, count))
+    differences = np.abs(
+        np.array(list(itertools.product([-1, 1], repeat=count))) @ (whole[0] - whole[1])
+    )
+    expected = np.mean(differences >= differences[-1])  # the last signs are all 1
+    for dtype in (np.float32, np.float64):
+        first, second = (whole / 10 + 0.3).astype(dtype)
+        np.testing.assert_allclose(permutation_test(first, second).p_value, expected, rtol=1e-6)
+
+
+def test_doubles_keep_their_precision():
+    first, second = two(0, 9, shift=1).astype(np.float64)
+    expected = permutation_test(first, second).p_value
+    found = permutation_test(first * 1e-6 + 100, second * 1e-6 + 100)
+    np.testing.assert_allclose(found.p_value, expected, rtol=1e-6)
+
+
+def test_methods_that_do_not_differ():
+    values = two(0, 30)[0]
+    for count in (5, 30):
+        assert permutation_test(values[:count], values[:count]) == (0, 1)
+
+
+@pytest.mark.parametrize("count", [10, 50])
+def test_which_is_first_does_not_matter(count):
+    first, second = two(0, count, shift=0.3)
+    one, other = permutation_test(first, second), permutation_test(second, first)
+    assert one.difference == -other.difference
+    assert one.p_value == other.p_value
+    larger = permutation_test(1024 * first, 1024 * second)
+    assert larger.p_value == one.p_value
+
+
+def test_false_alarms_are_as_rare_as_they_say():
+    values = np.random.default_rng(0).normal(size=(400, 2, 25)).astype(np.float32)
+    p_values = np.array([permutation_test(*pair, samples=199).p_value for pair in values])
+    # Of 400 p-values 5 % are 20, with a standard deviation of 4.4; 50 % are 200 +- 10.
+    for level, four_deviations in ((0.05, 17.6), (0.5, 40)):
+        assert abs((p_values <= level).sum() - 400 * level) < four_deviations
+
+
+def test_small_blocks_are_the_same_test(monkeypatch):
+    first, second = two(1, 8, shift=0.4)
+    exact = permutation_test(first, second).p_value
+    drawn = permutation_test(*two(1, 40, shift=0.3)).p_value
+    monkeypatch.setattr(module, "_BLOCK", 100)  # 12 rows of 8 at a time, and a rest
+    assert permutation_test(first, second).p_value == exact
+    found = permutation_test(*two(1, 40, shift=0.3)).p_value
+    assert abs(found - drawn) < 4 * np.sqrt(2 * drawn * (1 - drawn) / 10_000)
+
+
+def test_the_key_decides_the_signs():
+    pair = two(0, 30, shift=0.2)
+    found = permutation_test(*pair)
+    assert permutation_test(*pair, key=jax.random.key(0)) == found
+    assert permutation_test(*pair, key=jax.random.key(7)).p_value != found.p_value
+
+
+def test_bad_arguments_of_permutation_test():
+    first, second = two(0, 5)
+    with refuses(r"first must have shape \(images\), at least two of each, got \(1,\)"):
+        permutation_test(first[:1], second[:1])
+    with refuses(r"second must have shape \(images\).*got \(5, 1\)"):
+        permutation_test(first, second[:, None])
+    with refuses(r"second must have first's shape, value by value.*: \(5,\), got \(4,\)"):
+        permutation_test(first, second[:4])
+    second[3] = np.inf
+    with refuses("second must be finite, got NaN or infinity for image 3"):
+        permutation_test(first, second)
+    for samples in (0, 2.5, True):
+        with refuses(f"samples must be an integer of at least 1, got {samples!r}"):
+            permutation_test(first, first, samples=samples)
+    with refuses("key must be one key made by jax.random.key"):
+        permutation_test(first, first, key=jax.random.split(jax.random.key(0)))
+
+
+# --- holm ----------------------------------------------------------------------------------------
+
+
+def test_holm_by_hand():
+    # In order 0.005 * 4, 0.01 * 3, 0.03 * 2, 0.04 * 1, and the last not below the one before.
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.2]), [0.2])
+    np.testing.assert_array_equal(holm([0.6, 1.0, 0.0]), [1, 1, 0])
+    np.testing.assert_allclose(holm([0.01, 0.01]), [0.02, 0.02])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_holm_rejects_what_the_procedure_rejects(p_values):
+    adjusted = np.asarray(holm(np.array(p_values)))
+    assert adjusted.dtype == np.float32
+    order = np.argsort(p_values, kind="stable")
+    for level in (0.01, 0.05, 0.3):
+        # The paper's procedure: go up from the smallest until one is above level / (k - i).
+        left = len(order)
+        for place in order:
+            if p_values[place] > level / left:
+                break
+            left -= 1
+        rejected = np.zeros(len(order), bool)
+        rejected[order[: len(order) - left]] = True
+        certain = np.abs(adjusted - level) > 1e-6  # on either side of the level, beyond rounding
+        np.testing.assert_array_equal((adjusted <= level)[certain], rejected[certain])
+    assert (adjusted >= np.array(p_values, np.float32)).all()
+    assert (adjusted <= 1).all()
+    assert (np.diff(adjusted[order]) >= 0).all()
+    shuffle = np.random.default_rng(0).permutation(len(p_values))
+    np.testing.assert_array_equal(holm(np.array(p_values)[shuffle]), adjusted[shuffle])
+
+
+def test_holm_takes_the_tests_own_answers():
+    found = [permutation_test(*two(seed, 6)).p_value for seed in range(3)]
+    np.testing.assert_array_equal(holm(found), holm(jnp.stack(found)))
+
+
+def test_bad_arguments_of_holm():
+    for shape in ((), (0,), (2, 2)):
+        with refuses(r"p_values must have shape \(tests,\), at least one, got"):
+            holm(np.full(shape, 0.5))
+    for wrong in (-0.1, 1.1, np.nan):
+        with refuses(rf"p_values must be in \[0, 1\], got {wrong:.4g} at place 2"):
+            holm([0, 1, wrong, 0.5])
+
+
+# --- rank_agreement ------------------------------------------------------------------------------
+
+
+def scores(seed: int, images: int = 12, methods: int = 6, levels: int = 0) -> np.ndarray:
+    """Two metrics' values, of some ties between the means if there are few `levels`."""
+    rng = np.random.default_rng(seed)
+    shape = (2, images, methods)
+    values = rng.integers(0, levels, shape) if levels else rng.normal(size=shape)
+    return values.astype(np.float32)
+
+
+@pytest.mark.parametrize(("images", "levels"), [(12, 0), (3, 2), (2, 3)])
+def test_tau_is_scipys(images, levels):
+    tied = 0
+    for seed in range(10):
+        first, second = scores(seed, images, levels=levels)
+        means = first.mean(0, np.float64), second.mean(0, np.float64)
+        tied += len(np.unique(means[0])) < 6
+        found = rank_agreement(first, second, samples=2)
+        expected = np.nan_to_num(scipy.stats.kendalltau(*means).statistic)  # NaN where all tie
+        np.testing.assert_allclose(found.tau, expected, rtol=1e-6, atol=1e-7)
+        assert found.tau.shape == found.low.shape == found.high.shape == ()
+    assert tied == (10 if levels else 0)
+
+
+def test_the_interval_against_a_slow_bootstrap():
+    # 12 images of noise around the methods' true scores.
+    noise = np.random.default_rng(1).normal(size=(2, 12, 5))
+    first, second = (noise + np.arange(5) / 2).astype(np.float32)
+    rng = np.random.default_rng(0)
+    taus = []
+    for _ in range(2000):
+        draw = rng.integers(0, 12, 12)
+        taus.append(scipy.stats.kendalltau(first[draw].mean(0), second[draw].mean(0)).statistic)
+    for level in (0.5, 0.95):
+        found = rank_agreement(first, second, level=level)
+        ends = np.percentile(taus, [50 * (1 - level), 50 * (1 + level)])
+        np.testing.assert_allclose([found.low, found.high], ends, atol=0.201)  # a pair: 0.2
+        assert found.low <= found.tau <= found.high
+
+
+def test_one_order_and_its_opposite():
+    first = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
+    np.testing.assert_array_equal(rank_agreement(first, 3 * first + 1), [1, 1, 1])
+    np.testing.assert_array_equal(rank_agreement(first, -first), [-1, -1, -1])
+    close = np.tile(1 + 1e-9 * np.arange(4), (10, 1))  # doubles: no ties
+    np.testing.assert_array_equal(rank_agreement(close, close * 0 + np.arange(4)), [1, 1, 1])
+
+
+def test_images_are_drawn_together():
+    # Image by image the metrics agree, but the images do not: drawn apart, the orders would differ.
+    first = np.array([[0, 9], [9, 0], [0, 9], [9, 0], [1, 0]], np.float32)
+    np.testing.assert_array_equal(rank_agreement(first, 2 * first), [1, 1, 1])
+
+
+def test_a_metric_under_which_all_tie_says_nothing():
+    first = scores(0)[0]
+    for constant in (np.zeros_like(first), np.full_like(first, 0.1)):
+        for pair in ((first, constant), (constant, first), (constant, constant)):
+            np.testing.assert_array_equal(rank_agreement(*pair), [0, 0, 0])
+    # Each method has the same values, on other images: a tie, whatever the order of the sum.
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        same = rng.permuted(np.tile(rng.random((50, 1)), 6), axis=0)
+        assert len(np.unique(same.sum(0))) > 1, "the order of the sum would decide"
+        assert rank_agreement(rng.random((50, 6)), same, samples=2).tau == 0
+
+
+@given(seed=st.integers(0, 2**32 - 1), levels=st.sampled_from([0, 2]))
+def test_properties_of_rank_agreement(seed, levels):
+    first, second = scores(seed, levels=levels)
+    options = {"samples": 40}
+    found = rank_agreement(first, second, **options)
+    assert -1 <= found.low <= found.high <= 1
+    assert -1 <= found.tau <= 1
+    np.testing.assert_array_equal(rank_agreement(second, first, **options), found)
+    order = np.random.default_rng(seed).permutation(6)
+    moved = rank_agreement(first[:, order], second[:, order], **options)
+    np.testing.assert_allclose(moved, found, atol=1e-6)
+    np.testing.assert_allclose(rank_agreement(8 * first, second / 4, **options), found, atol=1e-6)
+    opposite = rank_agreement(first, -second, **options)
+    np.testing.assert_allclose(opposite, [-found.tau, -found.high, -found.low], atol=1e-6)
+
+
+def test_the_key_and_the_block_decide_the_draws_alone(monkeypatch):
+    first, second = scores(1, images=8)
+    found = rank_agreement(first, second, samples=50)
+    assert rank_agreement(first, second, samples=50, key=jax.random.key(0)) == found
+    others = [rank_agreement(first, second, samples=50, key=jax.random.key(k)) for k in (1, 2, 3)]
+    assert any(other != found for other in others)
+    assert all(other.tau == found.tau for other in others)
+    monkeypatch.setattr(module, "_BLOCK", 7 * 36)
+    np.testing.assert_allclose(rank_agreement(first, second, samples=50), found, atol=1e-6)
+
+
+def test_bad_arguments_of_rank_agreement():
+    first, second = scores(0)
+    with refuses(r"first must have shape \(images, methods\), at least two of each, got \(12,\)"):
+        rank_agreement(first[:, 0], second[:, 0])
+    for few in (second[:1], second[:, :1]):
+        with refuses(r"second must have shape \(images, methods\), at least two of each, got"):
+            rank_agreement(first, few)
+    with refuses(r"second must have first's shape.*: \(12, 6\), got \(12, 5\)"):
+        rank_agreement(first, second[:, :5])
+    first[4, 2] = np.nan
+    with refuses("first must be finite, got NaN or infinity for image 4"):
+        rank_agreement(first, second)
+    for level in (0, 1, float("nan")):
+        with refuses(f"level must be between 0 and 1, got {level!r}"):
+            rank_agreement(second, second, level=level)
+    with refuses("samples must be an integer of at least 1, got 0"):
+        rank_agreement(second, second, samples=0)

@@ -4,8 +4,9 @@ import difflib
 
 from practical.data.dataset import Dataset
 from practical.data.images import check_image_size, load_image
+from practical.data.mosaics import mosaics
 
-__all__ = ["Dataset", "load_dataset", "load_image"]
+__all__ = ["Dataset", "load_dataset", "load_image", "mosaics"]
 
 _NAMES = ("shapes", "imagenette", "folder:PATH")
 _SPLITS = ("train", "validation")

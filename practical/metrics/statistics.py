@@ -1,12 +1,17 @@
-"""From one value an image to a statement about all images."""
+"""From one value an image to statements about all images, methods and metrics."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from practical._inputs import ArrayLike, check_count, check_finite
+from practical._keys import one_key
+
+_BLOCK = 2**20  # numbers in memory at a time, of however many samples
 
 
 class Interval(NamedTuple):
@@ -15,6 +20,21 @@ class Interval(NamedTuple):
     mean: Float[Array, "..."]
     low: Float[Array, "..."]  # lower end of the confidence interval
     high: Float[Array, "..."]  # upper end
+
+
+class Comparison(NamedTuple):
+    """How two methods differ over the same images."""
+
+    difference: Float[Array, ""]  # mean of first - second
+    p_value: Float[Array, ""]  # of a difference so large if the methods were exchangeable
+
+
+class Agreement(NamedTuple):
+    """How nearly two metrics put methods into the same order."""
+
+    tau: Float[Array, ""]  # Kendall's tau-b: 1 the same order, -1 the opposite one
+    low: Float[Array, ""]  # lower end of the confidence interval
+    high: Float[Array, ""]  # upper end
 
 
 def bootstrap_interval(
@@ -44,10 +64,9 @@ def bootstrap_interval(
     if values.ndim < 1 or len(values) < 2:
         raise ValueError(f"values must hold at least two images, got shape {values.shape}")
     check_finite(values, "values")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level!r}")
+    _check_level(level)
     check_count("samples", samples)
-    key = jax.random.key(0) if key is None else key
+    key = one_key(key)
     count = len(values)
     draws = jax.random.randint(key, (samples, count), 0, count)
     # How often each image was drawn, so that no (samples, images, ...) array is ever made.
@@ -56,3 +75,226 @@ def bootstrap_interval(
     tail = 100 * (1 - level) / 2
     low, high = jnp.percentile(means, jnp.array([tail, 100 - tail]), axis=0)
     return Interval(values.mean(0), low, high)
+
+
+def permutation_test(
+    first: Float[ArrayLike, " images"],
+    second: Float[ArrayLike, " images"],
+    *,
+    samples: int = 10_000,
+    key: Array | None = None,
+) -> Comparison:
+    """Test whether two methods differ in their mean over the same images, on either side.
+
+    If it did not matter which method is which, each image's difference could as well have the
+    other sign. The p-value is the share of all choices of signs whose mean difference is at least
+    as large as the one observed: of all 2**N for N images if those are at most `samples`, and
+    then it is exact; else of `samples` random ones, with the observed one counted among them.
+    Means count as equal if rounding the values could have made the difference between them.
+
+    Args:
+        first: (N,) one value an image, N at least 2.
+        second: (N,) of the same images.
+        samples: Choices of signs looked at; memory does not grow with them.
+        key: Decides the random ones; by default `jax.random.key(0)`.
+
+    Returns:
+        The mean of `first - second`, and the two-sided p-value, above 0 and at most 1.
+
+    Raises:
+        ValueError: If the values are not of the same two or more images, there is a NaN, or an
+            argument is out of its range.
+
+    References:
+        Fisher, The Design of Experiments, 1935, section 21. Phipson and Smyth, Permutation
+        P-values Should Never Be Zero, Statistical Applications in Genetics and Molecular
+        Biology 9, 2010.
+    """
+    a, b = _pair(first, second, axes=1)
+    samples, random = check_count("samples", samples), _generator(key)
+    count = len(a)
+    differences = a - b
+    observed = abs(differences.sum())
+    # The values came rounded to their precision, and a sum of N terms is rounded N times.
+    slack = _precision(first, second) * (abs(a) + abs(b)).sum()
+    slack += count * np.finfo(np.float64).eps * abs(differences).sum()
+    exact = count < 63 and 2**count <= samples
+    signs = _all_signs(count) if exact else _random_signs(count, samples, random)
+    extreme = sum(np.count_nonzero(abs(block @ differences) >= observed - slack) for block in signs)
+    p_value = extreme / 2**count if exact else (1 + extreme) / (1 + samples)
+    return Comparison(_float32(differences.mean()), _float32(p_value))
+
+
+def holm(
+    p_values: Float[ArrayLike, " tests"] | Sequence[float | ArrayLike],
+) -> Float[Array, " tests"]:
+    """Return p-values adjusted for there being several tests; below 0.05 is still significant.
+
+    Rejecting where the adjusted value is at most a level keeps the chance of any false rejection
+    at that level, however the tests depend on each other.
+
+    Args:
+        p_values: (k,) of all tests that were made, also those that found nothing.
+
+    Returns:
+        (k,) in the same order: the smallest times k, the next times k - 1, ..., none below that
+        of a smaller one, and at most 1.
+
+    Raises:
+        ValueError: If `p_values` is no row of one or more numbers in [0, 1].
+
+    References:
+        Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
+        Statistics 6, 1979.
+    """
+    values = np.asarray(p_values, np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"p_values must have shape (tests,), at least one, got {values.shape}")
+    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if wrong.size:
+        raise ValueError(
+            f"p_values must be in [0, 1], got {values[wrong[0]]:.4g} at place {wrong[0]}"
+        )
+    order = np.argsort(values, kind="stable")
+    factors = np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1)
+    return _float32(adjusted)
+
+
+def rank_agreement(
+    first: Float[ArrayLike, "images methods"],
+    second: Float[ArrayLike, "images methods"],
+    *,
+    level: float = 0.95,
+    samples: int = 2000,
+    key: Array | None = None,
+) -> Agreement:
+    """Do two metrics put the methods into the same order?
+
+    Kendall's tau-b between the methods' mean scores, with its bootstrap percentile interval:
+    images are drawn with replacement, whole, all methods under both metrics together. In both
+    metrics more must be better: negate one of which less is.
+
+    Args:
+        first: (N, M) one metric's values of M methods, M at least 2, on N images, N at least 2.
+        second: (N, M) another metric's values of the same methods on the same images.
+        level: Confidence, in (0, 1).
+        samples: Bootstrap samples; memory does not grow with them.
+        key: Decides the samples; by default `jax.random.key(0)`.
+
+    Returns:
+        Tau-b and its interval, in [-1, 1]. Where all methods tie under a metric it says nothing
+        of their order, and tau is 0 by definition here.
+
+    Raises:
+        ValueError: If the values are not of the same two or more images and methods, there is a
+            NaN, or an argument is out of its range.
+
+    References:
+        Kendall, The Treatment of Ties in Ranking Problems, Biometrika 33, 1945.
+    """
+    a, b = _pair(first, second, axes=2)
+    _check_level(level)
+    samples, random = check_count("samples", samples), _generator(key)
+    count, methods = a.shape
+    taus = [
+        _tau_b(_order(weights, a), _order(weights, b))
+        for weights in _bootstrap_weights(count, samples, random, width=methods**2)
+    ]
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(np.concatenate(taus), [tail, 100 - tail])
+    whole = np.ones((1, count))
+    tau = _tau_b(_order(whole, a), _order(whole, b))[0]
+    return Agreement(_float32(tau), _float32(low), _float32(high))
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level!r}")
+
+
+def _pair(first: ArrayLike, second: ArrayLike, *, axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return both in double precision, checked to be of the same images (and methods)."""
+    shape = np.shape(first)
+    wanted = ("images", "images, methods")[axes - 1]
+    for name, values in (("first", first), ("second", second)):
+        if len(np.shape(values)) != axes or min(np.shape(values)) < 2:
+            raise ValueError(
+                f"{name} must have shape ({wanted}), at least two of each, got {np.shape(values)}"
+            )
+        check_finite(values, name)
+    if np.shape(second) != shape:
+        raise ValueError(
+            f"second must have first's shape, value by value of the same {wanted}: {shape}, "
+            f"got {np.shape(second)}"
+        )
+    return np.asarray(first, np.float64), np.asarray(second, np.float64)
+
+
+def _precision(*values: ArrayLike) -> float:
+    doubles = all(np.asarray(value).dtype == np.float64 for value in values)
+    return float(np.finfo(np.float64 if doubles else np.float32).eps)
+
+
+def _float32(values: float | np.ndarray) -> Array:
+    return jnp.asarray(values, jnp.float32)
+
+
+def _generator(key: Array | None) -> np.random.Generator:
+    """Return NumPy's generator, seeded by `key`: nothing to compile for each number of images."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(one_key(key))).tolist())
+
+
+def _blocks(samples: int, width: int) -> Iterator[int]:
+    """Split `samples` rows of `width` numbers each into blocks; give the rows of each."""
+    rows = max(_BLOCK // width, 1)
+    for start in range(0, samples, rows):
+        yield min(rows, samples - start)
+
+
+def _all_signs(count: int) -> Iterator[Float[np.ndarray, "rows images"]]:
+    """Give all 2**count choices of signs, -1 and 1, in blocks of rows."""
+    start = 0
+    for rows in _blocks(2**count, count):
+        numbers = np.arange(start, start + rows)[:, None]
+        yield (numbers >> np.arange(count) & 1) * 2.0 - 1
+        start += rows
+
+
+def _random_signs(
+    count: int, samples: int, random: np.random.Generator
+) -> Iterator[Float[np.ndarray, "rows images"]]:
+    for rows in _blocks(samples, count):
+        octets = random.integers(0, 256, (rows, -(-count // 8)), np.uint8)
+        yield np.unpackbits(octets, axis=1, count=count) * 2.0 - 1
+
+
+def _bootstrap_weights(
+    count: int, samples: int, random: np.random.Generator, *, width: int
+) -> Iterator[Float[np.ndarray, "rows images"]]:
+    """Give how often each image was drawn, in blocks of rows; `width` more numbers come of one."""
+    for rows in _blocks(samples, max(count, width)):
+        draws = random.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+        weights = np.bincount(draws.ravel(), minlength=rows * count)
+        yield weights.reshape(rows, count).astype(np.float64)
+
+
+def _order(
+    weights: Float[np.ndarray, "rows images"], values: Float[np.ndarray, "images methods"]
+) -> Float[np.ndarray, "rows pairs"]:
+    """Return for each pair of methods which has the higher mean: 1, 0 (a tie) or -1."""
+    one, other = np.triu_indices(values.shape[1], 1)
+    totals = weights @ values
+    gaps = totals[:, one] - totals[:, other]
+    # Equal sums of the same numbers in another order differ by rounding.
+    slack = len(values) * np.finfo(np.float64).eps * (weights @ abs(values)).max(1, keepdims=True)
+    return np.sign(gaps) * (abs(gaps) > slack)
+
+
+def _tau_b(
+    first: Float[np.ndarray, "rows pairs"], second: Float[np.ndarray, "rows pairs"]
+) -> Float[np.ndarray, " rows"]:
+    untied = np.sqrt(abs(first).sum(1) * abs(second).sum(1))
+    agreeing = (first * second).sum(1)
+    return np.divide(agreeing, untied, out=np.zeros_like(untied), where=untied > 0)
