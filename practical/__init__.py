@@ -8,18 +8,32 @@
     curve = metrics.deletion(model, picked.images, picked.labels, heat)
     plotting.plot_curves({"integrated gradients": curve})       # low area: the map is right
 
-The data flows one way, and so do the imports: data, models -> attribution -> metrics -> plotting.
+The data flows one way, and so do the imports: data, models -> attribution -> metrics -> plotting
+and evaluation -> report.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
-    from practical import attribution, baselines, data, metrics, models, plotting, training
+    from practical import (
+        attribution,
+        baselines,
+        data,
+        evaluation,
+        metrics,
+        models,
+        plotting,
+        report,
+        training,
+    )
     from practical.data import Dataset, load_dataset, load_image
     from practical.models import Classifier, load_model, predict
 
-_MODULES = ("attribution", "baselines", "data", "metrics", "models", "plotting", "training")
+_MODULES = (
+    "attribution", "baselines", "data", "evaluation", "metrics", "models", "plotting", "report",
+    "training",
+)  # fmt: skip
 _NAMES = {
     "Dataset": "data",
     "load_dataset": "data",
@@ -35,6 +49,7 @@ __all__ = [
     "attribution",
     "baselines",
     "data",
+    "evaluation",
     "load_dataset",
     "load_image",
     "load_model",
@@ -42,6 +57,7 @@ __all__ = [
     "models",
     "plotting",
     "predict",
+    "report",
     "training",
 ]
 

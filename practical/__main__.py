@@ -1,0 +1,81 @@
+"""The package's commands: `python -m practical evaluate --help`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m practical", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    evaluating = commands.add_parser(
+        "evaluate",
+        help="measure explanations on a data set",
+        description="Measure explanations by metrics on a data set: a row per image, method and "
+        "metric, a summary with confidence intervals, and a page with pictures. Stopped, it goes "
+        "on when it is called again.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    evaluating.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
+    evaluating.add_argument(
+        "--model", default="shapes", help="shapes, resnet18, ..., or a .safetensors"
+    )
+    evaluating.add_argument("--methods", nargs="+", default=["all"], metavar="METHOD")
+    evaluating.add_argument("--metrics", nargs="+", default=["all"], metavar="METRIC")
+    evaluating.add_argument("--images", type=int, default=256, help="validation images, at most")
+    evaluating.add_argument("--image-size", type=int, help="pixels a side")
+    evaluating.add_argument(
+        "--repeated", type=int, default=32,
+        help="of them, images for the metrics that explain each image several times",
+    )  # fmt: skip
+    evaluating.add_argument("--seed", type=int, default=0)
+    evaluating.add_argument("--chunk-size", type=int, default=32, help="images in flight")
+    evaluating.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    try:
+        return evaluate(options)
+    except KeyboardInterrupt:
+        print(
+            "\nStopped: what was finished is kept. The same command goes on from there.",
+            file=sys.stderr,
+        )
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Run the benchmark that the options describe, and write its report."""
+    from practical import load_dataset, load_model
+    from practical.evaluation import evaluate
+    from practical.report import write_report
+
+    sizes = {} if options.image_size is None else {"image_size": options.image_size}
+    dataset = load_dataset(
+        options.dataset, "validation", count=options.images, seed=options.seed, **sizes
+    )
+    model = load_model(options.model, dataset=options.dataset)
+    if model.class_names != dataset.class_names:
+        raise ValueError(
+            f"--model must know the data set's classes, {', '.join(dataset.class_names)}; "
+            f"{options.model} knows {', '.join(model.class_names[:10])}"
+        )
+    everything = options.metrics == ["all"]
+    wanted = everything or "label_randomization" in options.metrics
+    shuffled = load_model("shapes-shuffled") if wanted and options.model == "shapes" else None
+    rows = evaluate(
+        dataset, model, options.out,
+        methods=None if options.methods == ["all"] else options.methods,
+        measures=None if everything else options.metrics,
+        shuffled=shuffled, repeated=options.repeated, seed=options.seed,
+        chunk_size=options.chunk_size,
+    )  # fmt: skip
+    page = write_report(rows, dataset, model, options.out, seed=options.seed)
+    print(f"Wrote {page}, and the tables beside it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
