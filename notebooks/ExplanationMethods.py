@@ -16,27 +16,34 @@
 # A network says *church* and is 99 % sure. **Where in the picture did it look, and how do we know
 # that the answer to that question is true?** A heatmap that looks right to us can be wrong about
 # the network: it may show what *we* would have looked at. So this practical has two halves. First
-# you make heatmaps with five methods and learn what each of them really computes. Then you stop
+# you make heatmaps with six methods and learn what each of them really computes. Then you stop
 # judging by eye, and measure.
 #
 # Afterwards you can
 #
 # - say in one sentence and one formula what occlusion, saliency, gradient × input, integrated
-#   gradients and Grad-CAM compute, and what each is blind to;
+#   gradients, SmoothGrad and Grad-CAM compute, and what each is blind to;
 # - explain saturation, and why completeness repairs it;
-# - measure an explanation with deletion and insertion, and say what that number does not tell.
+# - test whether an explanation depends on the network at all, and find one that hardly does;
+# - measure an explanation where the truth is known, and by deletion and insertion where it is not,
+#   and say what these numbers do not tell.
 #
 # | | section | minutes |
 # | --- | --- | --- |
-# | 1 | The question and the model | 10 |
-# | 2 | Occlusion: hide it and see | 15 |
-# | 3 | Saliency: which pixels matter at all? | 15 |
-# | 4 | Gradient × input, and saturation | 20 |
-# | 5 | Integrated gradients, and completeness | 20 |
-# | 6 | Grad-CAM: what the last layer sees | 10 |
-# | 7 | Side by side | 5 |
-# | 8 | Deletion and insertion: which one is right? | 20 |
-# | 9 | What to conclude | 5 |
+# | 1 | The question and the model | 8 |
+# | 2 | Occlusion: hide it and see | 12 |
+# | 3 | Saliency: which pixels matter at all? | 10 |
+# | 4 | Gradient × input, and saturation | 14 |
+# | 5 | Integrated gradients, and completeness | 14 |
+# | 6 | Noise, and SmoothGrad | 8 |
+# | 7 | Grad-CAM: what the last layer sees | 8 |
+# | 8 | Side by side | 4 |
+# | 9 | A sanity check: destroy the network | 10 |
+# | 10 | Where the evidence is known | 8 |
+# | 11 | Deletion and insertion: which one is right? | 12 |
+# | 12 | The protocol decides | 6 |
+# | 13 | Try it yourself | 4 |
+# | 14 | What to conclude | 2 |
 #
 # You need to know what a convolutional network and a gradient are. Everything that is called here
 # is in the package `practical`; `help(attribution.occlusion)`, for example, says what it does, and
@@ -45,7 +52,7 @@
 # %% [markdown]
 # ## 1. The question and the model
 #
-# *10 minutes.* The cell below chooses the data. `imagenette` is ten easy classes of ImageNet
+# *8 minutes.* The cell below chooses the data. `imagenette` is ten easy classes of ImageNet
 # photographs, with a ResNet that was trained on all of ImageNet. `shapes` needs no download: ten
 # drawn shapes on cloudy backgrounds, with a small ResNet that comes with the package. In `shapes`
 # the background knows nothing of the class, so the right answer to "where is the evidence?" is
@@ -65,7 +72,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from practical import attribution, load_dataset, load_image, load_model, metrics, plotting, predict
+from practical import (
+    attribution,
+    data,
+    load_dataset,
+    load_image,
+    load_model,
+    metrics,
+    plotting,
+    predict,
+    widgets,
+)
 
 device = jax.devices()[0]
 print(f"data: {DATASET}; model: {MODEL}; running on {device.platform.upper()} ({device})")
@@ -110,7 +127,7 @@ print(f"logits {logits.shape}; the predicted classes' logits are", logits.max(1)
 # %% [markdown]
 # ## 2. Occlusion: hide it and see
 #
-# *15 minutes.* The most direct question: if I hide this part, how far does the logit fall? Slide a
+# *12 minutes.* The most direct question: if I hide this part, how far does the logit fall? Slide a
 # square $S$ over the image, paint it in one colour $b$, and record
 #
 # $$ \text{occlusion}(S) = f_c(x) - f_c(x \text{ with } x_S = b). $$
@@ -160,7 +177,7 @@ plt.show()
 # %% [markdown]
 # ## 3. Saliency: which pixels matter at all?
 #
-# *15 minutes.* Occlusion needs hundreds of passes. Calculus does all pixels in one: the derivative
+# *10 minutes.* Occlusion needs hundreds of passes. Calculus does all pixels in one: the derivative
 # of the logit with respect to each pixel, by backpropagation to the input,
 #
 # $$ g = \frac{\partial f_c(x)}{\partial x}, \qquad
@@ -193,7 +210,7 @@ plt.show()
 # %% [markdown]
 # ## 4. Gradient × input, and saturation
 #
-# *20 minutes.* For a linear model $f(x) = \sum_i w_i x_i$ the contribution of a value is no matter
+# *14 minutes.* For a linear model $f(x) = \sum_i w_i x_i$ the contribution of a value is no matter
 # of taste: it is $w_i x_i$, and all of them add up to the output. The derivative gives $w_i$;
 # multiply by the input:
 #
@@ -248,7 +265,7 @@ print(f"gradient × input adds up to   {sum_at_image:8.2f}")
 # %% [markdown]
 # ## 5. Integrated gradients, and completeness
 #
-# *20 minutes.* The figure above shows the repair: not the slope at the end, but the **area** under
+# *14 minutes.* The figure above shows the repair: not the slope at the end, but the **area** under
 # the slope. Walk from a baseline $x'$ to the image, and average the gradient on the way:
 #
 # $$ \text{IG}_i = (x_i - x'_i) \int_0^1
@@ -328,9 +345,49 @@ plt.show()
 # network: with black as baseline, nothing black can ever be evidence.
 
 # %% [markdown]
-# ## 6. Grad-CAM: what the last layer sees
+# ## 6. Noise, and SmoothGrad
 #
-# *10 minutes.* Pixels are the wrong unit for a question such as "the tower or the tree?". The last
+# *8 minutes.* The gradient maps are speckled. Is the speckle in the network, or is it noise? Ask
+# the network about an image that no eye can tell from the first: the same pixels, with a little
+# noise $\varepsilon$ on them. **SmoothGrad** averages the gradient over many such copies,
+#
+# $$ \text{SmoothGrad} = \frac{1}{n} \sum_{k=1}^n
+#    \frac{\partial f_c(x + \varepsilon_k)}{\partial x}, \qquad
+#    \varepsilon_k \sim \mathcal{N}(0, \sigma^2), $$
+#
+# (Smilkov et al., 2017.) It is the gradient not of the network but of the network blurred over the
+# neighbourhood, whose size $\sigma$ is one more choice of ours.
+
+# %%
+key = jax.random.key(0)
+noisy = np.clip(images + 0.05 * jax.random.normal(key, images.shape), 0, 1)
+maps = {
+    "saliency": attribution.saliency(model, images, targets),
+    "of a noisy\ncopy (5 %)": attribution.saliency(model, noisy, targets),
+}
+for sigma in (0.05, 0.2):
+    smooth = attribution.smooth_grad(model, images, targets, noise=sigma, samples=32)
+    maps[f"SmoothGrad,\nσ = {sigma:.0%}"] = np.abs(smooth).max(-1)
+plotting.plot_methods(images, maps, names)
+plt.suptitle("The gradient at the image, beside it, and averaged over its neighbourhood")
+plt.show()
+
+# %%
+moved = metrics.max_sensitivity(model, images, targets, attribution.saliency, samples=3)
+print(f"saliency: 2 % of noise changes the map by up to {np.mean(moved):.0%} of its size")
+moved = metrics.max_sensitivity(model, images, targets, attribution.smooth_grad, samples=3)
+print(f"SmoothGrad: {np.mean(moved):.0%}")
+
+# %% [markdown]
+# **What you should see.** The second row is not the first: its speckles sit elsewhere, though the
+# picture and the prediction are the same. So a single speckle means little. The average is calmer,
+# and with more noise calmer still; but calm is not the same as right, and with enough noise the
+# network sees a picture that it was never trained on.
+
+# %% [markdown]
+# ## 7. Grad-CAM: what the last layer sees
+#
+# *8 minutes.* Pixels are the wrong unit for a question such as "the tower or the tree?". The last
 # convolutional layer has few, large units, each with a position: feature maps $A^k$. Grad-CAM takes
 # how much the logit depends on each map, averaged over its positions, adds the maps up with these
 # weights, and keeps what is positive:
@@ -362,10 +419,12 @@ plt.show()
 # the square that it fills.
 
 # %% [markdown]
-# ## 7. Side by side
+# ## 8. Side by side
 #
-# *5 minutes.* Here are all of them on the same images, and a control that knows nothing of the
-# network: noise. Before you go on, **write down which of the maps you believe**, and why.
+# *4 minutes.* Here are all of them on the same images, with one more that is often shown: **guided
+# backpropagation**, a gradient whose ReLUs let only positive values back (Springenberg et al.,
+# 2015). Below them are three controls that know nothing of the network: an edge filter, the middle
+# of the image, and noise. Before you go on, **write down which of the maps you believe**, and why.
 
 
 # %%
@@ -377,23 +436,143 @@ def explain(images, targets):
         "saliency": attribution.saliency(*given),
         "gradient\n× input": attribution.heatmap(attribution.gradient_x_input(*given)),
         "integrated\ngradients": attribution.heatmap(attribution.integrated_gradients(*given)),
+        "SmoothGrad": np.abs(attribution.smooth_grad(*given)).max(-1),
+        "guided\nbackprop": np.abs(attribution.guided_backprop(*given)).max(-1),
         "Grad-CAM": attribution.grad_cam(*given),
-        "random": jax.random.uniform(jax.random.key(0), images.shape[:3]),
+        "edges": attribution.edges(*given),
+        "center": attribution.center(*given),
+        "random": attribution.random(*given),
     }
 
 
 plotting.plot_methods(images, explain(images, targets), names)
-plt.suptitle("Five explanations of the same decisions, and noise")
+plt.suptitle("Seven explanations of the same decisions, and three maps that explain nothing")
 plt.show()
 # %% [markdown]
 # **What you should see.** The methods disagree, and each of them looks plausible somewhere. Your
-# eye prefers maps that fill the object. But the network owes nothing to your eye: it may decide by
-# an edge, a corner, or the background, and then the prettiest map is the wrong one.
+# eye prefers maps that fill the object, or that draw it: guided backpropagation is the sharpest of
+# all. But the network owes nothing to your eye. It may decide by an edge, a corner, or the
+# background, and then the prettiest map is the wrong one. Look at the controls, too: on pictures
+# with the object in the middle, *center* looks fine.
 
 # %% [markdown]
-# ## 8. Deletion and insertion: which one is right?
+# ## 9. A sanity check: destroy the network
 #
-# *20 minutes.* If a map is right about the network, then the pixels that it ranks highest are those
+# *10 minutes.* Whatever an explanation says, it should say it *about this network*. So take the
+# network's knowledge away and look whether the map notices: shuffle the weights of the last layer,
+# then of the one before, and so on down to the first (Adebayo et al., 2018). At the end only the
+# architecture is left, and it cannot tell a church from a fish.
+
+# %%
+layers = metrics.classifier_layers(model)  # from the last layer to the first
+stages = {"trained": model}
+broken = model
+for number, shuffle in enumerate(layers.values()):
+    broken = shuffle(broken, jax.random.fold_in(key, number))
+    if number in (0, len(layers) // 2, len(layers) - 1):
+        stages[f"{number + 1} of {len(layers)}\nshuffled"] = broken
+
+_, grid = plt.subplots(3, len(stages), figsize=(7, 5.2), layout="constrained")
+for column, (stage, network) in zip(grid.T, stages.items(), strict=True):
+    given = (network, images[:1], targets[:1])
+    shown = {
+        "saliency": attribution.saliency(*given)[0],
+        "Grad-CAM": attribution.grad_cam(*given)[0],
+        "guided\nbackprop": np.abs(attribution.guided_backprop(*given)).max(-1)[0],
+    }
+    for ax, (method, heat) in zip(column, shown.items(), strict=True):
+        plotting.plot_heatmap(heat, ax=ax)
+        if stage == "trained":
+            ax.set_ylabel(method, rotation=0, ha="right", va="center")
+    column[0].set_title(stage, fontsize=9)
+plt.suptitle("The same picture, explained while the network is destroyed")
+plt.show()
+
+# %%
+checked = slice(0, 8)
+tested = {
+    "saliency": attribution.saliency,
+    "Grad-CAM": attribution.grad_cam,
+    "guided backprop": attribution.guided_backprop,
+    "edges": attribution.edges,
+}
+_, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+for label, method in tested.items():
+    found = metrics.parameter_randomization(model, images[checked], targets[checked], method)
+    ax.plot(np.concatenate([[1], np.mean(found.rank_correlation, 1)]), "o-", ms=3, label=label)
+ax.set_xticks(range(len(layers) + 1), ["none", *found.layers], rotation=90, fontsize=7)
+ax.set(
+    xlabel="layers shuffled, up to and with this one",
+    ylabel="rank correlation with\nthe trained network's map",
+    title="An explanation of the network must change with the network: low is right",
+)
+ax.legend(fontsize=8)
+plt.show()
+
+# %% [markdown]
+# **What you should see.** The edge filter never looks at the network, so its line stays at 1.
+# Saliency and Grad-CAM leave their first answer early. Guided backpropagation stays similar for
+# much longer: much of what it draws is the picture's edges, and would be drawn for any network.
+# It is sharp *because* it is a picture of the picture. That does not make the others right. A map
+# that fails here is worthless as an explanation; one that passes has only shown that it listens.
+
+# %% [markdown]
+# ## 10. Where the evidence is known
+#
+# *8 minutes.* In `shapes` the class enters the object's outline and nothing else, so all evidence
+# lies on the object, and every image has its mask. Photographs have no such mask, but a mosaic has:
+# put two images of the class among two others, and whatever speaks for the class must lie in its
+# own two quadrants (Arias-Duart et al., 2022). In both cases we can ask what no eye needs to judge:
+#
+# - **mass**: which share of the positive relevance lies on the mask?
+# - **rank**: of the $K$ pixels that the map ranks highest, with $K$ the mask's area, which share
+#   lies on the mask?
+# - **pointing game**: does the highest pixel lie on it?
+#
+# A large object is easier to hit, so each is corrected for chance: 0 is what noise gets, 1 is
+# perfect.
+
+# %%
+count = min(32, len(dataset))
+known = dataset.select(slice(0, count))
+if known.masks is None:
+    mosaics = data.mosaics(dataset, count=count)
+    known = mosaics.select(slice(0, count))
+    asked = known.labels  # the class of two of the four
+else:
+    asked = predict(model, known.images).argmax(1)
+
+found = explain(known.images, asked)
+plotting.plot_images(known.images[:6], [model.class_names[c] for c in asked[:6]])
+plt.suptitle("Six of the images, and the class whose evidence is looked for")
+plt.show()
+
+# %%
+rows = {}
+for method, heat in found.items():
+    rows[method.replace("\n", " ")] = {
+        name: np.mean(metric(heat, known.masks).adjusted)
+        for name, metric in (
+            ("mass", metrics.relevance_mass),
+            ("rank", metrics.relevance_rank),
+            ("pointing game", metrics.pointing_game),
+        )
+    }
+located = pd.DataFrame(rows).T.sort_values("rank", ascending=False)
+located.astype(float).round(3)
+
+# %% [markdown]
+# **What you should see.** Every explanation should beat *random*, which is at 0, and it had better
+# beat *center* and *edges*, which never saw the network. Not all of them do so by every measure.
+#
+# Mind what was assumed: that the network looks where the evidence is. It may have found something
+# else, a shadow or a colour that goes with the class; then a map that points there is right, and
+# loses. Localisation measures the network and the explanation together.
+
+# %% [markdown]
+# ## 11. Deletion and insertion: which one is right?
+#
+# *12 minutes.* If a map is right about the network, then the pixels that it ranks highest are those
 # that the network needs. So take them away, the highest first, and watch the probability of the
 # class. A right map makes it **fall fast**: a small area under the **deletion** curve. The other
 # way round, put the pixels into an empty image, the highest first: a right map makes the
@@ -427,7 +606,6 @@ plt.show()
 # intervals: how far the mean would move with other images of this kind.
 
 # %%
-count = min(32, len(dataset))
 many = dataset.select(slice(0, count))
 classes = predict(model, many.images).argmax(1)
 explained = {
@@ -447,60 +625,104 @@ for (kind, by_method), ax in zip(curves.items(), axes, strict=True):
 plt.show()
 
 # %%
-summary = {}
-for kind, by_method in curves.items():
-    for method, curve in by_method.items():
-        mean, low, high = map(float, metrics.bootstrap_interval(curve.auc))
-        summary.setdefault(method, {})[f"{kind} AUC"] = f"{mean:.3f} ({low:.3f} to {high:.3f})"
-        summary[method][kind] = mean
-table = pd.DataFrame(summary).T
-table["insertion − deletion"] = (table.pop("insertion") - table.pop("deletion")).astype(float)
-table.sort_values("insertion − deletion", ascending=False).round({"insertion − deletion": 3})
+areas = {kind: {m: curve.auc for m, curve in by.items()} for kind, by in curves.items()}
+areas["ROAD"] = {m: metrics.road(model, many.images, classes, h) for m, h in explained.items()}
+table = {}
+for kind, by_method in areas.items():
+    others = [method for method in by_method if method != "random"]
+    p = metrics.holm(
+        [metrics.permutation_test(by_method[m], by_method["random"]).p_value for m in others]
+    )
+    better = dict(zip(others, np.asarray(p) < 0.05, strict=True))
+    for method, area in by_method.items():
+        mean, low, high = map(float, metrics.bootstrap_interval(area))
+        text = f"{mean:.3f} ({low:.3f} to {high:.3f}){'*' if better.get(method) else ''}"
+        table.setdefault(method, {})[kind] = text
+table = pd.DataFrame(table).T.loc[located.index]
+table["rank on the mask"] = located["rank"].astype(float).round(3)
+table
 
 # %% [markdown]
-# **What you should see.** Compare each curve with *random* before you compare it with another
-# method: a method whose band touches noise has told you nothing about this network. Then check the
-# two rankings against each other, and against what you wrote down in section 7.
+# **What you should see.** The mean area with its 95 % interval; a star where the method differs
+# from noise on these images (a paired permutation test at 5 %, corrected for the number of methods
+# after Holm). **ROAD** is deletion once more, but a deleted pixel is interpolated from its
+# neighbours, so that the network does not see that something was cut (Rong et al., 2022); high is
+# right.
 #
-# Look for a method that does well by one measure and badly by the other. Deletion rewards maps that
-# find *some* fragile pixels: scattered deletions are a texture that the network has never seen, and
-# it may fall for that reason alone. How early *random* falls tells how fragile this network is.
-# Insertion rewards maps that keep a region whole, as Grad-CAM's blobs do. Neither number is the
-# truth; a method that wins both, on many images and with more than one baseline, has earned some
-# trust.
+# Compare with *random* before you compare two methods: what has no star has told you nothing about
+# this network. Then with *edges* and *center*: how much of a good number needs no network at all?
+# And look for a method that does well by one measure and badly by another. Deletion rewards maps
+# that find *some* fragile pixels: scattered deletions are a texture that the network has never
+# seen, and it may fall for that reason alone. How early *random* falls tells how fragile this
+# network is. Insertion rewards maps that keep a region whole, as Grad-CAM's blobs do.
+
+# %% [markdown]
+# ## 12. The protocol decides
+#
+# *6 minutes.* "Deletion" is not one measure. What does a deleted pixel show: the mean colour,
+# black, its neighbours? How many go at a time? Is it the probability that is followed, or the
+# logit? Each tool that people use has answered for you. The same maps, by four of them:
 
 # %%
-few = dataset.select(slice(0, 16))
-other = {}
-for colour in ("black", "mean", "blur"):
-    for kind in (metrics.deletion, metrics.insertion):
-        other[f"{kind.__name__}, {colour}"] = {
-            method: kind(
-                model, few.images, classes[:16], heat[:16], baseline=colour, steps=14
-            ).auc.mean()
-            for method, heat in explained.items()
-        }
-pd.DataFrame(other).astype(float).round(3)
+few = slice(0, 16)
+protocols = {
+    "ours\n(mean colour)": "practical",
+    "RISE\n(ImageNet's mean)": "rise",
+    "Xplique\n(black, logit)": "xplique",
+    "ROAD\n(interpolated)": "road",
+}
+deleted = {
+    label: {
+        method: np.mean(
+            metrics.deletion(model, many.images[few], classes[few], heat[few], protocol=name).auc
+        )
+        for method, heat in explained.items()
+    }
+    for label, name in protocols.items()
+}
+places = pd.DataFrame(deleted).rank()  # 1: the lowest area, the best
+_, ax = plt.subplots(figsize=(8, 4), layout="constrained")
+for method, place in places.iterrows():
+    (line,) = ax.plot(range(len(protocols)), place, "o-")
+    ax.text(len(protocols) - 0.93, place.iloc[-1], method, color=line.get_color(), va="center")
+ax.set_xticks(range(len(protocols)), list(protocols))
+ax.set(xlim=(-0.2, len(protocols)), ylabel="place (1 is best)", title="Who wins at deletion?")
+ax.invert_yaxis()
+plt.show()
 
 # %% [markdown]
-# **What you should see.** The same methods under three baselines. If the best method of a column
-# changes from baseline to baseline, then "which explanation is right" had no answer without saying
-# what "deleted" means. If the order holds, you may report it, with the protocol beside it.
+# **What you should see.** Lines that cross. Each crossing is a pair of methods of which two papers,
+# with two protocols, would report opposite results, on the same network, images and maps. Where
+# the lines run side by side the ranking does not hang on the protocol, and may be reported, with
+# the protocol beside it.
 
 # %% [markdown]
-# ## 9. What to conclude
+# ## 13. Try it yourself
 #
-# *5 minutes.*
+# *4 minutes.* Pick an image, the class to explain, a method and its options, and see the map with
+# its two curves. Can you find an image on which the method that you believed in section 8 loses to
+# noise?
+
+# %%
+widgets.explore(model, images, model.class_names)
+
+# %% [markdown]
+# ## 14. What to conclude
+#
+# *2 minutes.*
 #
 # - **Every map answers a question of its own.** Occlusion: what if this were hidden? Saliency: what
-#   if this changed a little? Gradient × input and integrated gradients: how much did this
-#   contribute, compared with a baseline? Grad-CAM: which places of the last layer spoke for the
+#   if this changed a little? SmoothGrad: the same, in the neighbourhood? Gradient × input and
+#   integrated gradients: how much did this contribute, compared with a baseline? Grad-CAM: which places of the last layer spoke for the
 #   class? A map without its question is a picture.
 # - **A baseline is part of the answer.** Say it, and try another.
 # - **Check what can be checked.** Completeness is a test that costs two forward passes. Deletion
-#   and insertion cost a few dozen. Noise is a control that costs nothing.
-# - **Looking right and being right are two things.** You compared your own choice from section 7
-#   with the measurement. If they agreed, it was not your eye that proved it.
+#   and insertion cost a few dozen. Destroying the network costs a few minutes, and unmasks a map
+#   that never looked at it. Controls cost nothing.
+# - **A measure has a protocol**, and a result without it is no result. Where measures disagree, say
+#   so; where the truth is known, use it.
+# - **Looking right and being right are two things.** You compared your own choice from section 8
+#   with the measurements. If they agreed, it was not your eye that proved it.
 #
 # To explain a picture of your own, set its path here and run the cell.
 
@@ -530,3 +752,10 @@ plt.show()
 #   Localization*, ICCV 2017.
 # - Petsiuk, Das and Saenko, *RISE: Randomized Input Sampling for Explanation of Black-box Models*,
 #   BMVC 2018 (deletion and insertion).
+# - Smilkov et al., *SmoothGrad: Removing Noise by Adding Noise*, arXiv:1706.03825, 2017.
+# - Springenberg et al., *Striving for Simplicity: The All Convolutional Net*, ICLR workshop 2015
+#   (guided backpropagation).
+# - Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018.
+# - Arias-Duart et al., *Focus! Rating XAI Methods and Finding Biases*, FUZZ-IEEE 2022 (mosaics).
+# - Rong et al., *A Consistent and Efficient Evaluation Strategy for Attribution Methods*, ICML 2022
+#   (ROAD).

@@ -32,7 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     evaluating.add_argument("--seed", type=int, default=0)
     evaluating.add_argument("--chunk-size", type=int, default=32, help="images in flight")
     evaluating.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER")
+    commands.add_parser("methods", help="print the table of explanations, in Markdown")
     options = parser.parse_args(arguments)
+    if options.command == "methods":
+        from practical.attribution import methods_table
+
+        print(methods_table(), end="")
+        return 0
     try:
         return evaluate(options)
     except KeyboardInterrupt:

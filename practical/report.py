@@ -257,10 +257,13 @@ def _agreement(agreeing: pd.DataFrame) -> Figure:
 # --- the page ------------------------------------------------------------------------------------
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75em; margin: 2em auto; }
-table { border-collapse: collapse; font-size: 12px; } td, th { padding: 2px 6px; text-align: right; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: white; }
-tr:nth-child(even) td { background: #f4f4f4; } img { max-width: 100%; } .wide { overflow-x: auto; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em }
+table { border-collapse: collapse; font-size: 12px }
+td, th { padding: 2px 6px; text-align: right }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: white }
+tr:nth-child(even) td { background: #f4f4f4 }
+img { max-width: 100% }
+.wide { overflow-x: auto }
 """
 
 

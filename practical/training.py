@@ -121,6 +121,17 @@ def fit(
     return Fitted(replace(model, variables=state["variables"]), history)
 
 
+def shuffle_labels(dataset: Dataset, *, seed: int = 0) -> Dataset:
+    """Return the data set with its labels permuted: images and labels have nothing in common.
+
+    A network that has memorised them has learned to see, but nothing of the classes. Adebayo et
+    al. (Sanity Checks for Saliency Maps, NeurIPS 2018, section 4) compare explanations with its.
+    """
+    # A third number, so that this is not the order in which some epoch of `fit` takes the images.
+    order = np.random.default_rng([seed, 0, 1]).permutation(len(dataset))
+    return replace(dataset, labels=dataset.labels[order])
+
+
 def accuracy(model: Model, dataset: Dataset, *, chunk_size: int = 250) -> float:
     """Return the share of images, in [0, 1], that the model puts in their own class."""
     return float(np.mean(_right(model, dataset, chunk_size)))
@@ -267,6 +278,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[24, 48, 96], help="of the stages")
     parser.add_argument("--image-size", type=int, help="pixels a side")
     parser.add_argument("--count", type=int, help="learn from the first so many images alone")
+    parser.add_argument(
+        "--shuffle-labels", action="store_true",
+        help="permute the training images' labels by the seed, to be memorised",
+    )  # fmt: skip
     parser.add_argument("--validation-count", type=int, help="measure on so many images alone")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -281,6 +296,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
     train = load_dataset(options.dataset, "train", count=options.count, **sizes)
+    if options.shuffle_labels:
+        train = shuffle_labels(train, seed=options.seed)
     validation = load_dataset(
         options.dataset, "validation", count=options.validation_count, **sizes
     )
@@ -303,6 +320,12 @@ def main(arguments: list[str] | None = None) -> None:
     minutes = (time.monotonic() - started) / 60
     fitted.model.save(options.output)
     card = _card(arguments or sys.argv[1:], fitted, len(train), validation, options.seed, minutes)
+    if options.shuffle_labels:
+        # What was learned from shuffled labels shows in no measurement on others.
+        card += (
+            f"\nAccuracy on the {len(train):,} training images, whose labels were shuffled: "
+            f"{accuracy(fitted.model, train):.2%}\n"
+        )
     with atomic_path(options.output.with_suffix(".md")) as temporary:
         temporary.write_text(card)
     print(card)

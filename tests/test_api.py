@@ -67,9 +67,8 @@ FIRST = {
     "heatmap": ["attribution"], "superpixels": ["images"], "bootstrap_interval": ["values"],
     "holm": ["p_values"], "permutation_test": ["first", "second"],
     "rank_agreement": ["first", "second"], "sparseness": ["heatmaps"], "entropy": ["heatmaps"],
-    **dict.fromkeys(
-        ("pointing_game", "relevance_mass", "relevance_rank", "focus"), ["heatmaps", "masks"]
-    ),
+    "pointing_game": ["heatmaps", "masks"], "relevance_mass": ["heatmaps", "masks"],
+    "relevance_rank": ["heatmaps", "masks"], "focus": ["heatmaps", "masks"],
     "classifier_layers": ["model"], "permute_entries": ["tree"],
 }  # fmt: skip
 

@@ -73,8 +73,8 @@ BAD_IMAGES = {
         GOOD[0], r"\(batch, height, width, channels\), got \(12, 10, 3\); add a batch axis"
     ),
     "rank 2": (GOOD[0, 0], r"have shape \(batch, height, width, channels\), got \(10, 3\)$"),
-    "rank 5": (GOOD[None], r"have shape \(batch, height, width, channels\), got \(1, 3, 12, 10, 3\)"),
-    "channels first": (np.zeros((3, 3, 20, 16), np.float32), r"channels last.*transpose\(0, 2, 3, 1\)"),
+    "rank 5": (GOOD[None], r"\(batch, height, width, channels\), got \(1, 3, 12, 10, 3\)"),
+    "channels first": (np.zeros((3, 3, 20, 16)), r"channels last.*transpose\(0, 2, 3, 1\)"),
     "empty batch": (GOOD[:0], r"at least one image and pixel, got shape \(0, 12, 10, 3\)"),
     "no pixels": (GOOD[:, :0], r"at least one image and pixel"),
     "uint8": ((GOOD * 255).astype(np.uint8), r"floating-point.*got uint8; .*divide by 255"),

@@ -325,8 +325,9 @@ def test_gradient_and_grad_cam_memory_is_bounded_by_the_chunk(small):
     # The batch is copied once to be cut into chunks; features (4 channels) are not kept for it.
     batch_bytes = (64 - 8) * 32 * 32 * 3 * 4
     for core, static in (
-        (gradients._gradient_core, {}), (cam._cam_core, {"kind": "grad_cam", "relu": True, "upsample": True})
-    ):  # fmt: skip
+        (gradients._gradient_core, {}),
+        (cam._cam_core, {"kind": "grad_cam", "relu": True, "upsample": True}),
+    ):
         few, many = size(core, 8, **static), size(core, 64, **static)
         assert many <= 1.05 * few + 2.1 * batch_bytes, (few, many)
 

@@ -22,7 +22,7 @@ from practical.models import (
     new_resnet,
     predict,
 )
-from practical.training import accuracy_per_class
+from practical.training import accuracy, accuracy_per_class, shuffle_labels
 from tests.oracles import refuses
 
 NORMS = ("weight", "bias", "running_mean", "running_var")
@@ -569,3 +569,24 @@ def test_normalisation_must_be_possible():
         new_resnet(
             ("a",), key=jax.random.key(0), widths=(4,), stage_sizes=(1,), mean=(np.nan, 0, 0)
         )
+
+
+SHUFFLED = EMBEDDED.with_name("shapes-shuffled.safetensors")
+
+
+@pytest.fixture(scope="module")
+def shuffled():
+    return load_model("shapes-shuffled")
+
+
+def test_the_network_of_shuffled_labels_is_small_and_like_the_other(embedded, shuffled):
+    assert SHUFFLED.stat().st_size <= 3e6
+    assert jax.tree.structure(shuffled) == jax.tree.structure(embedded)  # one program for both
+    with refuses("name must be one of shapes, shapes-shuffled, .*did you mean 'shapes-shuffled'"):
+        load_model("shapes-shufled")
+
+
+def test_the_network_of_shuffled_labels_has_memorised_and_learned_nothing(shuffled, validation):
+    train = shuffle_labels(load_dataset("shapes", "train", count=1000)).select(slice(300))
+    assert accuracy(shuffled, train) >= 0.95
+    assert accuracy(shuffled, validation.select(slice(500))) < 0.15

@@ -381,7 +381,7 @@ def test_relevance_lies_on_the_object(shapes):
 
 def test_chunks_targets_and_dtype(tiny):
     model, images, targets = tiny
-    options = {"rule": "epsilon", "epsilon": 0.1}
+    options = {"rule": "epsilon", "epsilon": 0.1, "bias": "absorb"}
     maps = layerwise_relevance(model, images, targets, **options)
     assert maps.shape == images.shape
     assert maps.dtype == np.float32
@@ -433,3 +433,13 @@ def test_weights_that_are_not_finite(tiny, rule):
         broken = model.replace_kernels({name: kernel})
         with refuses("layerwise_relevance's answer .* must be finite, got NaN .* for image 0, 1"):
             layerwise_relevance(broken, images, targets, rule=rule)
+
+
+def test_a_logit_that_is_not_finite_is_seen_though_every_neuron_is_off():
+    model = one_neuron((1, -1, 2), -99.0)
+    params = dict(model.variables["params"])
+    params[model.architecture.dense] = {"kernel": jnp.ones((1, 3)), "bias": jnp.full(3, jnp.nan)}
+    model = dataclasses.replace(model, variables={**model.variables, "params": params})
+    image = np.full((1, 1, 1, 3), 0.5, np.float32)
+    with refuses("layerwise_relevance's answer .* must be finite, got NaN .* for image 0"):
+        layerwise_relevance(model, image, [0], bias="absorb")

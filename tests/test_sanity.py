@@ -21,7 +21,7 @@ from practical.metrics import (
 )
 from practical.models import load_model
 from practical.models.torchvision import to_state_dict
-from tests.oracles import Linear, Small, refuses
+from tests.oracles import Linear, refuses
 
 
 def field_layers(*names: str):
@@ -441,9 +441,3 @@ def test_bad_shuffled_models(small, batch):
         run(None)
     with refuses("shuffled must take what model takes: targets must be classes from 0 to 1"):
         run(dataclasses.replace(small, dense=jnp.ones((4, 2))))
-
-
-def test_small_differs_from_itself_when_shuffled(small, batch):
-    other = Small.random(1)
-    found = label_randomization(small, *batch, attribution.gradient, other)
-    assert (np.asarray(found.rank_correlation) < 1).all()

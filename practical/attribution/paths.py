@@ -168,7 +168,7 @@ def expected_gradients(
     images: Images,
     targets: Targets,
     *,
-    references: Images | None = None,
+    references: Float[ArrayLike, "references height width channels"] | None = None,
     samples: int = 200,
     key: Array | None = None,
     chunk_size: int = 32,

@@ -129,7 +129,7 @@ def _layerwise_relevance_core(
 
     def one(images, targets):
         logits, relevance = _propagate(network, images, targets, rules)
-        # A unit that is off hides a NaN weight from the slopes; the logit shows it.
+        # Neurons that are off take no slopes, not even those of a NaN logit.
         return jnp.where(jnp.isfinite(logits)[:, None, None, None], relevance, jnp.nan)
 
     return map_images(one, chunk_size, images, targets)

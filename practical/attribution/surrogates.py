@@ -194,7 +194,14 @@ def _surrogate(
         chunk_size=check_count("chunk_size", chunk_size),
     )  # fmt: skip
     check_answer(sums[-1], kind)
-    values = check_answer(_solve(*sums, regions, jnp.float32(ridge), kind=kind), kind)
+    values, singular = _solve(*sums, regions, jnp.float32(ridge), kind=kind)
+    if not is_traced(singular) and np.any(singular):
+        raise ValueError(
+            f"samples must be enough to tell the superpixels apart, got {samples} for "
+            f"{regions[np.argmax(singular)]} of them in image {np.argmax(singular)}; raise "
+            "samples, or lower count"
+        )
+    check_answer(values, kind)
     return jax.vmap(lambda values, segments: values[segments])(values, jnp.asarray(segments))
 
 
@@ -299,7 +306,8 @@ def _sums_core(
 @functools.partial(jax.jit, static_argnames=["kind"])
 def _solve(products, sums, change, regions, ridge, *, kind):
     if kind == "lime":
-        return jax.vmap(_ridge, (0, 0, None))(products, sums, ridge)
+        values = jax.vmap(_ridge, (0, 0, None))(products, sums, ridge)
+        return values, jnp.zeros(len(values), bool)
     return jax.vmap(_constrained)(products, sums, regions, change)
 
 
@@ -313,15 +321,19 @@ def _ridge(products, sums, ridge):
 
 
 def _constrained(products, sums, regions, change):
-    """Solve weighted least squares with no intercept, the coefficients summing to `change`."""
+    """Solve weighted least squares with no intercept, the coefficients summing to `change`.
+
+    The second answer is whether the sets leave that open.
+    """
     gram, right = products[:-1, :-1], sums[:-1]
     real = jnp.arange(len(gram)) < regions
     # Superpixels that an image does not have get an equation of their own: value = 0.
-    gram = gram + jnp.diag(jnp.where(real, 0, 1))
+    gram = gram + jnp.diag(jnp.where(real, 0, gram.max()))
     free, direction = jnp.linalg.solve(
         gram, jnp.stack([jnp.where(real, right, 0), real.astype(jnp.float32)], 1)
     ).T
-    return free + direction * (change - free.sum()) / direction.sum()
+    values = free + direction * (change - free.sum()) / direction.sum()
+    return values, ~(jnp.linalg.cond(gram) < 1e6)  # beyond it float32 has no digit left
 
 
 _sums = jit(

@@ -7,7 +7,7 @@ from pathlib import Path
 from practical.models.classifier import Classifier, from_torchvision
 from practical.models.torchvision import read_safetensors
 
-_EMBEDDED = {"shapes": "shapes.safetensors"}
+_EMBEDDED = {"shapes": "shapes.safetensors", "shapes-shuffled": "shapes-shuffled.safetensors"}
 # Where Imagenette's ten classes stand among ImageNet's thousand, in the order of their wnids.
 _IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
 
@@ -16,9 +16,11 @@ def load_model(name: str | Path, *, dataset: str | None = None) -> Classifier:
     """Return a trained classifier.
 
     Args:
-        name: "shapes" (embedded; no download), a torchvision ResNet pretrained on ImageNet
-            ("resnet18", "resnet34", "resnet50", ...; downloaded once, see
-            `models.hub.PRETRAINED`), or the path of a .safetensors that `Classifier.save` wrote.
+        name: "shapes" (embedded; no download), "shapes-shuffled" (embedded; it has memorised
+            labels that have nothing to do with its images, for `metrics.label_randomization`), a
+            torchvision ResNet pretrained on ImageNet ("resnet18", "resnet34", "resnet50", ...;
+            downloaded once, see `models.hub.PRETRAINED`), or the path of a .safetensors that
+            `Classifier.save` wrote.
         dataset: "imagenette" cuts an ImageNet network's head to Imagenette's ten classes.
             Otherwise it has no effect, and the network keeps the classes that it was trained on.
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from practical._inputs import ArrayLike
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["features", "head"], meta_fields=[])
@@ -20,6 +23,6 @@ class Split:
     features: Callable[[Array], Array]  # images (B, H, W, C) in [0, 1] to maps (B, h, w, k)
     head: Callable[[Array], Array]  # maps (B, h, w, k) to logits (B, classes)
 
-    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b classes"]:
+    def __call__(self, images: Float[ArrayLike, "b h w c"]) -> Float[Array, "b classes"]:
         """Return the logits of each image."""
-        return self.head(self.features(images))
+        return self.head(self.features(jnp.asarray(images)))

@@ -1,0 +1,172 @@
+"""Every explanation that asks nothing of the inside, on models of all frameworks and any images."""
+
+import re
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+
+from practical import attribution, metrics
+from practical.attribution import METHODS
+from practical.models import Split
+from tests.test_methods import FEW
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/any-model.md"
+
+
+class Linen(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        x = linen.relu(linen.Conv(4, (3, 3))(x))
+        return linen.Dense(3)(x.mean((1, 2)))
+
+
+class Nnx(nnx.Module):
+    def __init__(self, channels, *, rngs):
+        self.conv = nnx.Conv(channels, 4, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.dense = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.drop(nnx.relu(self.norm(self.conv(x))))
+        return self.dense(x.mean((1, 2)))
+
+
+class Equinox(eqx.Module):
+    conv: eqx.nn.Conv2d
+    dense: eqx.nn.Linear
+    activation: object  # a leaf that is no array
+
+    def __init__(self, channels, key):
+        one, two = jax.random.split(key)
+        self.conv = eqx.nn.Conv2d(channels, 4, 3, padding=1, key=one)
+        self.dense = eqx.nn.Linear(4, 3, key=two)
+        self.activation = jax.nn.relu
+
+    def __call__(self, image):  # one image, channels first, as equinox has it
+        maps = self.activation(self.conv(image.transpose(2, 0, 1)))
+        return self.dense(maps.mean((1, 2)))
+
+
+def plain(channels):
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, channels, 4))
+    dense = jax.random.normal(jax.random.key(1), (4, 3))
+
+    def model(images):
+        maps = jax.lax.conv_general_dilated(
+            images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jax.nn.relu(maps).mean((1, 2)) @ dense
+
+    return model
+
+
+def linen_model(channels):
+    module = Linen()
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, channels)))
+    return jax.tree_util.Partial(module.apply, variables)
+
+
+def nnx_model(channels):
+    model = Nnx(channels, rngs=nnx.Rngs(0))
+    model.eval()
+    return model
+
+
+def equinox_model(channels):
+    return eqx.filter_vmap(Equinox(channels, jax.random.key(0)))
+
+
+MODELS = {
+    "a plain function": plain,
+    "flax.linen": linen_model,
+    "flax.nnx": nnx_model,
+    "equinox": equinox_model,
+}
+SIZES = {"greyscale": (20, 28, 1), "colour": (24, 24, 3), "multispectral": (17, 18, 7)}
+# Each framework once, each kind of image once; and all methods on all of these.
+CASES = [
+    ("a plain function", "greyscale"), ("flax.linen", "multispectral"), ("flax.nnx", "colour"),
+    ("equinox", "greyscale"),
+]  # fmt: skip
+ANYWHERE = [n for n, m in METHODS.items() if m.needs not in ("features and head", "Classifier")]
+
+
+def images_of(size):
+    height, width, channels = SIZES[size]
+    rows, columns = np.mgrid[:height, :width] / max(height, width)
+    layers = [0.5 + 0.5 * np.sin(6 * (rows * (c + 1) - columns)) for c in range(channels)]
+    image = np.stack(layers, -1).astype(np.float32)
+    return np.stack([image, image[::-1]])
+
+
+@pytest.mark.parametrize(("framework", "size"), CASES)
+def test_the_whole_table(framework, size):
+    images = images_of(size)
+    model = MODELS[framework](images.shape[-1])
+    expected = jax.jit(lambda x: model(x))(images)
+    for name in ANYWHERE:
+        options = FEW.get(name, {}) | ({"count": 4} if name in ("lime", "kernel_shap") else {})
+        if name == "kernel_shap":
+            options["samples"] = 300
+        maps = np.asarray(METHODS[name](model, images, [0, 2], **options))
+        assert maps.shape in (images.shape, images.shape[:3]), name
+        assert np.isfinite(maps).all(), name
+        assert METHODS[name].heatmap(model, images, [0, 2], **options).shape == images.shape[:3]
+    # Completeness, and a curve, and a metric that asks for the explanation again.
+    maps = attribution.integrated_gradients(model, images, [0, 2], steps=60)
+    error = attribution.completeness_error(model, images, [0, 2], maps, relative=False)
+    assert np.asarray(error).max() < 0.02 * float(jnp.ptp(expected))
+    curve = metrics.deletion(model, images, [0, 2], attribution.heatmap(maps), output="logit")
+    np.testing.assert_allclose(curve.scores[:, 0], expected[jnp.arange(2), jnp.array([0, 2])],
+                               rtol=1e-4, atol=1e-5)  # fmt: skip
+    worst = metrics.max_sensitivity(model, images, [0, 2], METHODS["saliency"], samples=1)
+    assert worst.shape == (2,)
+
+
+@pytest.mark.parametrize("framework", ["flax.linen", "flax.nnx", "equinox"])
+def test_new_weights_compile_nothing(framework, compilations):
+    images = images_of("colour")
+    model = MODELS[framework](3)
+    first = np.asarray(attribution.gradient(model, images, [0, 2]))
+    double = jax.tree.map(
+        lambda leaf: 2 * leaf if eqx.is_inexact_array(leaf) else leaf, model
+    )  # fmt: skip
+    compilations()
+    second = np.asarray(attribution.gradient(double, images, [0, 2]))
+    assert compilations() == 0
+    assert not np.allclose(second, first)
+
+
+def test_features_and_head_of_any_model():
+    images = images_of("colour")
+    inner = Equinox(3, jax.random.key(0))
+    features = eqx.filter_vmap(
+        lambda model, image: model.activation(model.conv(image.transpose(2, 0, 1))).transpose(
+            1, 2, 0
+        ),
+        in_axes=(None, 0),
+    )
+    head = eqx.filter_vmap(lambda model, maps: model.dense(maps.mean((0, 1))), in_axes=(None, 0))
+    model = Split(lambda x: features(inner, x), lambda maps: head(inner, maps))
+    np.testing.assert_allclose(model(images), jax.vmap(inner)(images), rtol=1e-5)
+    for name in ("grad_cam", "grad_cam_plus_plus", "guided_grad_cam"):
+        maps = np.asarray(METHODS[name].heatmap(model, images, [0, 2]))
+        assert maps.shape == images.shape[:3]
+        assert maps.any()
+    # Grad-CAM of a mean and a dense layer: the maps weighed by the layer's row, over the pixels.
+    raw = attribution.grad_cam(model, images, [0, 2], relu=False, upsample=False)
+    maps = features(inner, images)
+    expected = np.einsum("bhwc,bc->bhw", maps, np.asarray(inner.dense.weight)[[0, 2]]) / (24 * 24)
+    np.testing.assert_allclose(raw, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_page_runs():
+    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S))
+    assert "attribution." in code
+    exec(compile(code, str(PAGE), "exec"), {"__name__": "page"})
