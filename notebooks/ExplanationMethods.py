@@ -379,10 +379,11 @@ moved = metrics.max_sensitivity(model, images, targets, attribution.smooth_grad,
 print(f"SmoothGrad: {np.mean(moved):.0%}")
 
 # %% [markdown]
-# **What you should see.** The second row is not the first: its speckles sit elsewhere, though the
-# picture and the prediction are the same. So a single speckle means little. The average is calmer,
-# and with more noise calmer still; but calm is not the same as right, and with enough noise the
-# network sees a picture that it was never trained on.
+# **What you should see.** The region stays, the speckles inside it do not: noise that no eye would
+# notice changes a good part of the map, while picture and prediction are the same. So read nothing
+# into a single speckle. The averages are steadier, and with much noise they change: regions fill
+# in, or fade. Steady is not the same as right, and under 20 % of noise the network sees pictures
+# that it was never trained on.
 
 # %% [markdown]
 # ## 7. Grad-CAM: what the last layer sees
@@ -506,7 +507,7 @@ ax.set(
     ylabel="rank correlation with\nthe trained network's map",
     title="An explanation of the network must change with the network: low is right",
 )
-ax.legend(fontsize=8)
+ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
@@ -713,8 +714,8 @@ widgets.explore(model, images, model.class_names)
 #
 # - **Every map answers a question of its own.** Occlusion: what if this were hidden? Saliency: what
 #   if this changed a little? SmoothGrad: the same, in the neighbourhood? Gradient × input and
-#   integrated gradients: how much did this contribute, compared with a baseline? Grad-CAM: which places of the last layer spoke for the
-#   class? A map without its question is a picture.
+#   integrated gradients: how much did this contribute, compared with a baseline? Grad-CAM: which
+#   places of the last layer spoke for the class? A map without its question is a picture.
 # - **A baseline is part of the answer.** Say it, and try another.
 # - **Check what can be checked.** Completeness is a test that costs two forward passes. Deletion
 #   and insertion cost a few dozen. Destroying the network costs a few minutes, and unmasks a map

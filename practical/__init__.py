@@ -9,7 +9,7 @@
     plotting.plot_curves({"integrated gradients": curve})       # low area: the map is right
 
 The data flows one way, and so do the imports: data, models -> attribution -> metrics -> plotting
-and evaluation -> report.
+and evaluation.
 """
 
 from importlib import import_module
@@ -24,14 +24,13 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
         metrics,
         models,
         plotting,
-        report,
         training,
     )
     from practical.data import Dataset, load_dataset, load_image
     from practical.models import Classifier, load_model, predict
 
 _MODULES = (
-    "attribution", "baselines", "data", "evaluation", "metrics", "models", "plotting", "report",
+    "attribution", "baselines", "data", "evaluation", "metrics", "models", "plotting",
     "training",
 )  # fmt: skip
 _NAMES = {
@@ -57,7 +56,6 @@ __all__ = [
     "models",
     "plotting",
     "predict",
-    "report",
     "training",
 ]
 

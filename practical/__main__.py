@@ -55,8 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Run the benchmark that the options describe, and write its report."""
     from practical import load_dataset, load_model
-    from practical.evaluation import evaluate
-    from practical.report import write_report
+    from practical.evaluation import evaluate, write_report
 
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
     dataset = load_dataset(

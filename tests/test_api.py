@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "practical"
 MODULES = {
     name: importlib.import_module(f"practical.{name}")
     for name in (
-        "attribution", "augmentation", "baselines", "data", "data.shapes", "metrics", "models",
+        "attribution", "augmentation", "baselines", "data", "data.shapes", "evaluation", "metrics",
+        "models",
         "plotting", "training",
     )
 }  # fmt: skip
@@ -29,7 +30,7 @@ POSITIONS_WITH_DEFAULT = {
     "plot_methods": {"titles"},
     "main": {"arguments"},
 }
-VARIADIC = {"heatmap"}  # METHODS' own: they pass a method's options on  # fmt: skip
+VARIADIC = {"calls", "heatmap"}  # METHODS' own: they pass a method's options on  # fmt: skip
 
 
 def public_names(module) -> list[str]:
@@ -189,8 +190,7 @@ ALLOWED = {
     "attribution": BASE | {"baselines", "models"},
     "metrics": BASE | {"baselines", "models", "attribution"},
     "plotting": BASE | {"metrics"},
-    "evaluation": BASE | {"attribution", "data", "metrics", "models"},
-    "report": BASE | {"attribution", "data", "evaluation", "metrics", "plotting"},
+    "evaluation": BASE | {"attribution", "data", "metrics", "models", "plotting"},
 }
 
 

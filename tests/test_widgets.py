@@ -29,7 +29,8 @@ from tests.oracles import refuses
 NAMES = ("a", "b <&>", "c")
 SIDE = 24
 IMAGES = np.random.default_rng(7).random((3, SIDE, SIDE, 3), np.float32)
-FEW = {"samples": 12, "steps": 3, "count": 4, "window": 12, "stride": 12}
+IMAGES[:, :, SIDE // 2 :] *= 0.1  # two regions at least, for superpixels
+FEW = {"samples": 12, "steps": 3, "count": 8, "window": 12, "stride": 12}
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +61,23 @@ def message(panel) -> str:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_can_be_explained(request, name):
+def test_every_method_can_be_explained(request, monkeypatch, name):
     cheap = name != "layerwise_relevance"
     panel = request.getfixturevalue("panel" if cheap else "classifiers")
     model = request.getfixturevalue("small" if cheap else "resnet")
     assert set(METHODS) - set(panel.method.options) == ({"layerwise_relevance"} if cheap else set())
     panel.image.value, panel.target.value = 1, 2
     choose(panel, name)
+    pictures = []  # looked at, and not made into files, which takes longer than the rest
+    monkeypatch.setattr(panels, "png", lambda figure: pictures.append(figure) or b"file")
     panel.button.click()
     assert message(panel).startswith("Took "), message(panel)
     expected = METHODS[name].heatmap(model, IMAGES[1:2], [2], **panel.options())[0]
     np.testing.assert_allclose(panel.explanation.heatmap, expected, rtol=1e-4, atol=1e-6)
-    height, width, _ = pixels(panel.picture.value).shape
-    assert (width, height) == (1200, 390)
+    (figure,) = pictures
+    assert figure.get_suptitle().startswith(f"{name} for c: ")
+    assert len(figure.axes[1].images) == 2
+    assert panel.picture.value == b"file"
     assert panel.picture.layout.display is None
     assert plt.get_fignums() == []  # nothing for a notebook to show once more
 
@@ -230,6 +235,8 @@ def test_the_seed_is_the_key(panel):
     choose(panel, "random", key=0)
     assert panel.controls["key"].description == "seed"
     panel.button.click()
+    height, width, _ = pixels(panel.picture.value).shape
+    assert (width, height) == (1200, 390)
     first = panel.explanation
     # The control is noise of seed 0 as well.
     np.testing.assert_array_equal(first.deletion.scores[0], first.deletion.scores[1])
@@ -256,7 +263,9 @@ def test_choices_are_those_that_the_methods_take(name, resnet):
 def test_the_costs_are_said_before(panel):
     choose(panel, "occlusion", window=12, stride=6)
     text = panel.cost.value
-    assert text.startswith("Model calls: 10 forward for the map, 116 forward for both curves")
+    assert text.startswith(
+        "Model calls: 10 forward for the map, 116 forward for the curves of map and control."
+    )
     choose(panel, "vargrad", samples=9)
     assert panel.cost.value.startswith("Model calls: 10 gradient for the map")
     choose(panel, "vargrad", samples=5)

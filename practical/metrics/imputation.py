@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float
 
+from practical._inputs import ArrayLike
+
 # ROAD's: a removed pixel is the weighted mean of its neighbours, removed ones included.
 _WEIGHTS = {
     (dy, dx): 1 / 6 if 0 in (dy, dx) else 1 / 12
@@ -17,7 +19,7 @@ _TOLERANCE = 1e-4  # of the residual, relative; a hundredth of the noise
 
 
 def impute(
-    image: Float[Array, "h w c"], removed: Bool[Array, "h w"], key: Array
+    image: Float[ArrayLike, "h w c"], removed: Bool[ArrayLike, "h w"], key: Array
 ) -> Float[Array, "h w c"]:
     """Return an image whose removed pixels are the weighted mean of their neighbours, with noise.
 
@@ -28,6 +30,7 @@ def impute(
         Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML
         2022, section 4 ("noisy linear imputation").
     """
+    image, removed = jnp.asarray(image), jnp.asarray(removed)
 
     def neighbours(values):
         padded = jnp.pad(values, ((1, 1), (1, 1), (0, 0)))

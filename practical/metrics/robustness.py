@@ -1,6 +1,5 @@
 """Does an explanation stay when the image hardly changes?"""
 
-import inspect
 from collections.abc import Callable
 
 import jax
@@ -10,6 +9,7 @@ from jaxtyping import Array, Float
 
 from practical._inputs import Images, Model, Targets, check_count, check_finite, check_inputs
 from practical._keys import image_keys
+from practical.metrics.sanity import takes_chunk_size
 
 
 def max_sensitivity(
@@ -52,7 +52,9 @@ def max_sensitivity(
     samples = check_count("samples", samples)
     if not 0 < radius <= 1:
         raise ValueError(f"radius must be above 0 and at most 1, in pixel units, got {radius!r}")
-    options = {"chunk_size": check_count("chunk_size", chunk_size)} if _takes(method) else {}
+    options = (
+        {"chunk_size": check_count("chunk_size", chunk_size)} if takes_chunk_size(method) else {}
+    )
     keys = image_keys(key, len(inputs.images))
 
     def explain(images):
@@ -74,7 +76,3 @@ def max_sensitivity(
     for k in range(samples):
         worst = np.maximum(worst, np.linalg.norm(explain(near(k)) - origin, axis=1))
     return jnp.asarray(worst / np.where(size > 0, size, 1), jnp.float32)
-
-
-def _takes(method: Callable) -> bool:
-    return "chunk_size" in inspect.signature(method).parameters

@@ -249,7 +249,9 @@ def _put(tree: Mapping[str, Any], place: tuple[str, ...], part: Any) -> Any:
 
 def _explain(method, images, targets, absolute, chunk_size, model, whose) -> np.ndarray:
     """Return a map an image, in double precision."""
-    options = {"chunk_size": check_count("chunk_size", chunk_size)} if _takes(method) else {}
+    options = (
+        {"chunk_size": check_count("chunk_size", chunk_size)} if takes_chunk_size(method) else {}
+    )
     maps = np.asarray(method(model, images, targets, **options))
     shape = np.shape(images)
     if maps.ndim not in (3, 4) or maps.shape[:3] != shape[:3]:
@@ -263,7 +265,7 @@ def _explain(method, images, targets, absolute, chunk_size, model, whose) -> np.
     return maps if maps.ndim == 3 else maps.sum(-1)
 
 
-def _takes(method: Callable) -> bool:
+def takes_chunk_size(method: Callable) -> bool:
     """Return whether `method` has a chunk_size that nobody has set yet."""
     given = getattr(method, "keywords", {})  # of a functools.partial
     return "chunk_size" in inspect.signature(method).parameters and "chunk_size" not in given

@@ -65,7 +65,10 @@ def controls(method: Method, side: int) -> dict[str, Control]:
             found[name] = Control("IntSlider", {"value": value, "min": least, "max": most})
         elif name in _POWERS:
             least, most = _POWERS[name]
-            found[name] = Control("FloatLogSlider", {"value": default, "min": least, "max": most})
+            found[name] = Control(
+                "FloatLogSlider",
+                {"value": default, "min": least, "max": most, "readout_format": ".1e"},
+            )
         elif name in _FLOATS:
             least, most, step = _FLOATS[name]
             found[name] = Control(

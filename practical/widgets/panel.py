@@ -190,7 +190,8 @@ class Panel:
         self.controls = self._made[name]
         self._options.children = tuple(self.controls.values())
         method = METHODS[name]
-        self.about.value = html.escape(f"{method.paper}; needs {NEEDS[method.needs]}")
+        needs = NEEDS[method.needs].replace("`", "")
+        self.about.value = html.escape(f"{method.paper}; needs {needs}")
         self._changed()
 
     def _changed(self) -> None:
@@ -205,7 +206,7 @@ class Panel:
         ]
         self.cost.value = (
             f"Model calls: {' and '.join(counts) or 'none'} for the map, "
-            f"{curves} forward for both curves, with the control's."
+            f"{curves} forward for the curves of map and control."
         )
         self.button.button_style = "primary"
 
@@ -213,7 +214,8 @@ class Panel:
         from matplotlib.figure import Figure
 
         self.button.disabled, self.button.description = True, "Explaining …"
-        self.message.value, self.explanation = "", None
+        self.message.value = "A method's first run takes longer: it is compiled."
+        self.explanation = None
         started = time.monotonic()
         row, target, method = self.image.value, self.target.value, METHODS[self.method.value]
         try:

@@ -148,7 +148,9 @@ def draw(
         ax.set_title(f"{kind.title()}: {good} is right", fontsize=9)
         if protocol.output == "probability":
             ax.set_ylim(0, 1.05)
-    figure.suptitle(f"{label} for {name}: the map, and what the model answers as its pixels go")
+    figure.suptitle(
+        f"{label} for {name}: the map, and what the model answers as its pixels go or come"
+    )
 
 
 def png(figure) -> bytes:

@@ -9,7 +9,6 @@ import functools
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,99 +25,12 @@ from practical._files import atomic_path, fingerprint
 from practical._inputs import check_count
 from practical.attribution import METHODS, Method
 from practical.data import Dataset, mosaics
+from practical.evaluation.measures import MEASURES, NEEDS, Context, Measure
 from practical.models import Classifier, predict
 
 COLUMNS = ("image", "label", "target", "method", "metric", "value")
 _SHOWN = 8  # images whose maps are kept, as pictures for the report
 _PART = 16  # images a part; one shape for all of them, so that each method compiles once
-
-
-class Context(NamedTuple):
-    """What a measure may look at: some images, and one explanation of them."""
-
-    model: Any
-    method: Callable  # method(model, images, targets) -> heatmaps
-    images: jax.Array  # (B, H, W, C)
-    targets: np.ndarray  # (B,) the classes that were explained
-    heatmaps: np.ndarray  # (B, H, W)
-    masks: Any  # (B, H, W) bool, where the evidence is; or None
-    randomised: Any  # the model with all weights shuffled
-    shuffled: Any  # a model trained on shuffled labels
-    keys: jax.Array  # (B,) one an image, the same in any batch
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One column of the benchmark."""
-
-    function: Callable[[Context], Any]  # -> (B,)
-    higher: bool | None  # whether high is good; None for neither
-    calls: int = 0  # of the model, for each image
-    needs: str = ""  # "masks", "layers" or "shuffled": what not every data set and model has
-    repeats: int = 0  # further explanations of each image; then only some images are measured
-
-
-def _curve(kind: Callable, protocol: str) -> Callable[[Context], Any]:
-    return lambda c: kind(c.model, c.images, c.targets, c.heatmaps, protocol=protocol).auc
-
-
-def _on_mask(metric: Callable) -> Callable[[Context], Any]:
-    return lambda c: metric(c.heatmaps, c.masks).value
-
-
-def _alike(other: str) -> Callable[[Context], Any]:
-    def measure(c: Context):
-        def method(model, images, targets):
-            return c.heatmaps if model is c.model else c.method(model, images, targets)
-
-        return metrics.label_randomization(
-            c.model, c.images, c.targets, method, getattr(c, other)
-        ).rank_correlation
-
-    return measure
-
-
-# Each metric's name in the table. The truth comes first: on `shapes`, the masks.
-MEASURES: dict[str, Measure] = {
-    "relevance_rank": Measure(_on_mask(metrics.relevance_rank), True, needs="masks"),
-    "relevance_mass": Measure(_on_mask(metrics.relevance_mass), True, needs="masks"),
-    "pointing_game": Measure(_on_mask(metrics.pointing_game), True, needs="masks"),
-    "focus": Measure(lambda c: metrics.focus(c.heatmaps, c.masks).value, True, repeats=4),
-    "deletion": Measure(_curve(metrics.deletion, "practical"), False, calls=29),
-    "insertion": Measure(_curve(metrics.insertion, "practical"), True, calls=29),
-    "deletion_rise": Measure(_curve(metrics.deletion, "rise"), False, calls=65),
-    "insertion_rise": Measure(_curve(metrics.insertion, "rise"), True, calls=65),
-    "deletion_xplique": Measure(_curve(metrics.deletion, "xplique"), False, calls=11),
-    "insertion_xplique": Measure(_curve(metrics.insertion, "xplique"), True, calls=11),
-    "road": Measure(
-        lambda c: metrics.road(c.model, c.images, c.targets, c.heatmaps), True, calls=18
-    ),
-    "infidelity": Measure(
-        lambda c: metrics.infidelity(
-            c.model, c.images, c.targets, c.heatmaps, samples=100, key=c.keys
-        ),
-        False,
-        calls=100,
-    ),
-    "sensitivity_n": Measure(
-        lambda c: metrics.sensitivity_n(
-            c.model, c.images, c.targets, c.heatmaps, samples=100, key=c.keys
-        ),
-        True,
-        calls=100,
-    ),
-    "max_sensitivity": Measure(
-        lambda c: metrics.max_sensitivity(
-            c.model, c.images, c.targets, c.method, samples=3, key=c.keys
-        ),
-        False,
-        repeats=4,
-    ),
-    "parameter_randomization": Measure(_alike("randomised"), False, needs="layers", repeats=1),
-    "label_randomization": Measure(_alike("shuffled"), False, needs="shuffled", repeats=1),
-    "sparseness": Measure(lambda c: metrics.sparseness(c.heatmaps), None),
-    "entropy": Measure(lambda c: metrics.entropy(c.heatmaps), None),
-}
 
 
 def method_options(height: int, width: int) -> dict[str, dict[str, Any]]:
@@ -260,9 +172,11 @@ class _Run:
         return predict(self.model, self.dataset.images).argmax(1)
 
     def has(self, measure: Measure) -> bool:
+        classes = len(self.dataset.class_names)
         return {
             "": True,
             "masks": self.dataset.masks is not None,
+            "pairs": bool(np.bincount(self.dataset.labels, minlength=classes).min() > 1),
             "layers": isinstance(self.model, Classifier),
             "shuffled": self.shuffled is not None,
         }[measure.needs]
@@ -386,11 +300,7 @@ def _choose_measures(names: Sequence[str] | None, run: _Run) -> list[str]:
         if name not in MEASURES:
             raise ValueError(f"measures must be among {', '.join(MEASURES)}, got {name!r}")
         if not run.has(MEASURES[name]):
-            wanted = {
-                "masks": "a data set with masks",
-                "layers": "a models.Classifier",
-                "shuffled": "a model trained on shuffled labels",
-            }[MEASURES[name].needs]
+            wanted = NEEDS[MEASURES[name].needs]
             raise ValueError(f"measures must have what they need: {name} needs {wanted}")
     return [name for name in MEASURES if name in names]
 

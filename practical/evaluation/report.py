@@ -16,7 +16,7 @@ from practical import plotting
 from practical._files import atomic_path
 from practical.attribution import METHODS
 from practical.data import Dataset
-from practical.evaluation import MEASURES
+from practical.evaluation.measures import MEASURES
 from practical.metrics import bootstrap_interval, holm, permutation_test, rank_agreement
 
 TRUTHS = ("relevance_rank", "relevance_mass", "pointing_game", "focus")
