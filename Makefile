@@ -30,7 +30,7 @@ lab: $(STAMP) ## open JupyterLab
 	@$(PY) -m jupyter lab
 
 test: $(STAMP) ## run the tests (ARGS='-k cleanup' picks some)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## check style, types, and that the notebooks are in sync and without outputs
 	$(PY) -m ruff check .

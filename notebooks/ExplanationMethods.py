@@ -651,11 +651,15 @@ table
 # right.
 #
 # Compare with *random* before you compare two methods: what has no star has told you nothing about
-# this network. Then with *edges* and *center*: how much of a good number needs no network at all?
-# And look for a method that does well by one measure and badly by another. Deletion rewards maps
-# that find *some* fragile pixels: scattered deletions are a texture that the network has never
-# seen, and it may fall for that reason alone. How early *random* falls tells how fragile this
-# network is. Insertion rewards maps that keep a region whole, as Grad-CAM's blobs do.
+# this network. Then with *center* and *edges*: how much of a good number needs no network at all?
+# And look up guided backpropagation, which failed in section 9: a map can do well here without
+# listening to the network, because the network happens to need the edges that it draws. No single
+# test is enough.
+#
+# Look for a method that does well by one measure and badly by another. Deletion rewards maps that
+# find *some* fragile pixels: scattered deletions are a texture that the network has never seen, and
+# it may fall for that reason alone. How early *random* falls tells how fragile this network is.
+# Insertion rewards maps that keep a region whole, as Grad-CAM's blobs do.
 
 # %% [markdown]
 # ## 12. The protocol decides

@@ -141,6 +141,8 @@ def run(dataset: str | None, out: Path) -> int:
     environment = {**os.environ, "PRACTICAL_DATASET": dataset}
     environment.pop("MPLBACKEND", None)  # "Agg" from a shell would keep figures out of the notebook
     environment.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning about the debugger
+    # A panel of widgets would be dead in a page; its picture is not.
+    environment.setdefault("PRACTICAL_STATIC", "1")
     out.mkdir(parents=True, exist_ok=True)
     print(f"Data set: {dataset}", flush=True)
     failed = [notebook.name for notebook in notebooks if not _execute(notebook, out, environment)]

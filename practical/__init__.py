@@ -25,13 +25,14 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
         models,
         plotting,
         training,
+        widgets,
     )
     from practical.data import Dataset, load_dataset, load_image
     from practical.models import Classifier, load_model, predict
 
 _MODULES = (
     "attribution", "baselines", "data", "evaluation", "metrics", "models", "plotting",
-    "training",
+    "training", "widgets",
 )  # fmt: skip
 _NAMES = {
     "Dataset": "data",
@@ -57,6 +58,7 @@ __all__ = [
     "plotting",
     "predict",
     "training",
+    "widgets",
 ]
 
 

@@ -15,8 +15,7 @@ MODULES = {
     name: importlib.import_module(f"practical.{name}")
     for name in (
         "attribution", "augmentation", "baselines", "data", "data.shapes", "evaluation", "metrics",
-        "models",
-        "plotting", "training",
+        "models", "plotting", "training", "widgets",
     )
 }  # fmt: skip
 # What a call cannot do without, by name: no default would be right.
@@ -191,6 +190,7 @@ ALLOWED = {
     "metrics": BASE | {"baselines", "models", "attribution"},
     "plotting": BASE | {"metrics"},
     "evaluation": BASE | {"attribution", "data", "metrics", "models", "plotting"},
+    "widgets": BASE | {"attribution", "baselines", "metrics", "models", "plotting"},
 }
 
 
