@@ -116,3 +116,32 @@ def test_models_without_maps_are_refused():
 
     with refuses(r"model.features must return maps of shape \(1, h, w, channels\).*got \(1, 3\)"):
         attribution.grad_cam(Flat.random(0), images, [0])
+
+
+def test_plus_plus_by_the_papers_equations(batch):
+    """Equations 5, 7 and 19, with the derivatives of exp(logit) written out."""
+    small = Small.random(1)
+    images, targets = batch
+    maps = np.asarray(attribution.grad_cam_plus_plus(small, images, targets, upsample=False))
+    features = np.asarray(small.features(images), np.float64)
+    slopes = np.asarray(small.dense, np.float64)[:, targets].T / (12 * 10)  # of a global mean
+    for i in range(5):
+        total = np.zeros((12, 10))
+        for k in range(4):
+            g, a = slopes[i, k], features[i, :, :, k]
+            # Y = exp(S): dY/dA = Y g, its second and third derivatives Y g^2 and Y g^3.
+            denominator = 2 * g**2 + a.sum() * g**3
+            alpha = g**2 / denominator if g > 0 else 0.0
+            weight = sum(alpha * max(g, 0) for _ in range(a.size))
+            total += weight * a
+        np.testing.assert_allclose(maps[i], np.maximum(total, 0), rtol=1e-4, atol=1e-6)
+    # Evidence against the class plays no part, so it never falls below Grad-CAM's own zero.
+    assert (maps >= 0).all()
+
+
+def test_plus_plus_of_features_that_are_off():
+    """All maps zero: no place speaks for the class, and nothing is divided by nothing."""
+    small = Small.random(1)
+    off = Small(small.kernel, small.shift - 1e3, small.dense)
+    images = np.full((1, 8, 8, 3), 0.5, np.float32)
+    assert not np.asarray(attribution.grad_cam_plus_plus(off, images, [0])).any()

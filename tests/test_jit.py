@@ -1,5 +1,6 @@
 """Compilation: once per shape, never for new weights, and inside somebody's own jit."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -360,6 +361,78 @@ def test_unknown_compiler_options_fall_back_to_plain_xla(monkeypatch):
         assert doubled(jnp.float32(2)) == 4
     finally:
         _jit._options.cache_clear()
+
+
+def test_a_program_that_the_options_refuse_runs_without_them(monkeypatch):
+    from practical import _jit
+
+    @_jit.jit
+    def doubled(x):
+        return 2 * x
+
+    assert doubled(jnp.float32(2)) == 4
+    if not _jit._options():
+        pytest.skip("this platform has no options")
+    real = jax.block_until_ready
+
+    def refuse(answer):
+        raise jax.errors.JaxRuntimeError("Instruction with unsupported layout in YNN fusion")
+
+    monkeypatch.setattr(jax, "block_until_ready", refuse)
+    assert doubled(jnp.float32(3)) == 6
+
+    def fail(answer):
+        raise jax.errors.JaxRuntimeError("out of memory")
+
+    monkeypatch.setattr(jax, "block_until_ready", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+        doubled(jnp.float32(3))
+    monkeypatch.setattr(jax, "block_until_ready", real)
+
+
+def test_the_programs_that_jaxlib_refuses_with_these_options():
+    """The reason for the fallback: transposed batched products, as jnp.linalg.solve has them."""
+    from practical import _jit
+
+    @_jit.jit
+    def solve(x):
+        products = jax.lax.scan(
+            lambda total, row: (total + row[:, :, None] * row[:, None, :], None),
+            jnp.zeros((4, 47, 47)), x,
+        )[0]  # fmt: skip
+        return jnp.linalg.solve(products + jnp.eye(47), jnp.ones((4, 47, 1)))
+
+    x = jax.random.normal(jax.random.key(0), (60, 4, 47))
+    expected = np.linalg.solve(
+        np.einsum("kbi,kbj->bij", x, x).astype(np.float64) + np.eye(47), np.ones((4, 47, 1))
+    )
+    np.testing.assert_allclose(solve(x), expected, rtol=1e-2, atol=1e-4)
+
+
+def test_leaves_that_are_no_arrays_are_structure(batch, compilations):
+    from practical._jit import as_argument, as_model
+
+    @partial(jax.tree_util.register_dataclass, data_fields=["scale", "function"], meta_fields=[])
+    @dataclasses.dataclass(frozen=True)
+    class Odd:
+        scale: jax.Array
+        function: object  # a leaf, as in equinox's modules
+
+        def __call__(self, images):
+            return self.function(self.scale * images).mean((1, 2))
+
+    images, targets = batch
+    relu = Odd(jnp.float32(2), jax.nn.relu)
+    argument = as_argument(relu)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(argument))
+    assert as_model(argument) == relu
+    first = np.asarray(attribution.gradient(relu, images, targets))
+    compilations()
+    second = attribution.gradient(Odd(jnp.float32(3), jax.nn.relu), images, targets)
+    assert compilations() == 0, "other arrays"
+    np.testing.assert_allclose(second, 1.5 * first, rtol=1e-5)
+    other = attribution.gradient(Odd(jnp.float32(2), jnp.tanh), images, targets)
+    assert not np.allclose(other, first, rtol=0.1), "another function is another model"
 
 
 def test_plain_functions_without_weights(batch):

@@ -1,0 +1,136 @@
+"""Peak memory of every explanation on a ResNet-50, with few and with many samples.
+
+    python benchmarks/memory.py [--methods rise lime] [--batch 32] [--side 224] [--chunk-size 32]
+
+Each measurement is a process of its own, whose peak resident set is read when it ends. What it
+needs without explaining anything (Python, JAX, the weights, the images) is measured as well.
+Nothing but `practical` is needed. Exits with status 1 if the peak grows with the samples by more
+than the tolerance.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# The option that a method's cost grows with, and two values for it; both are small, because on a
+# CPU a ResNet-50 takes seconds a batch.
+GROWING = {
+    "occlusion": ("stride", 112, 56),  # 4 and 9 squares of 112 pixels
+    "rise": ("samples", 2, 8),
+    "lime": ("samples", 2, 8),
+    "kernel_shap": ("samples", 12, 24),
+    "integrated_gradients": ("steps", 2, 8),
+    "expected_gradients": ("samples", 2, 8),
+    "smooth_grad": ("samples", 2, 8),
+    "squaregrad": ("samples", 2, 8),
+    "vargrad": ("samples", 2, 8),
+}
+TOLERANCE = 1.05
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", help="by default all of attribution.METHODS")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--chunk-size", type=int, default=32)
+    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # a method and its options, as JSON
+    options = parser.parse_args()
+    if options.one is not None:
+        explain(options)
+        return 0
+
+    with tempfile.TemporaryDirectory() as folder:
+        options.weights = Path(folder) / "resnet50.safetensors"
+        write_resnet50(options.weights)
+        return compare(options)
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Measure each method twice, and print the table."""
+    from practical.attribution import METHODS
+
+    names = options.methods or list(METHODS)
+    nothing, _ = measure(options, None, {})
+    print(f"without an explanation: {nothing:.2f} GB\n")
+    print("| method | few | peak | many | peak | ratio | seconds |\n|---|---|---|---|---|---|---|")
+    grown = []
+    for name in names:
+        if name not in GROWING:
+            peak, seconds = measure(options, name, {})
+            print(f"| {name} | | {peak:.2f} GB | | | | {seconds:.0f} |", flush=True)
+            continue
+        option, few, many = GROWING[name]
+        extra = {"window": 112} if name == "occlusion" else {}
+        extra = {"count": 5} if name in ("lime", "kernel_shap") else extra
+        first, _ = measure(options, name, {option: few, **extra})
+        second, seconds = measure(options, name, {option: many, **extra})
+        ratio = second / first
+        print(
+            f"| {name} | {option} {few} | {first:.2f} GB | {many} | {second:.2f} GB | "
+            f"{ratio:.3f} | {seconds:.0f} |",
+            flush=True,
+        )
+        if ratio > TOLERANCE:
+            grown.append(name)
+    if grown:
+        print(f"\nGROWS beyond {TOLERANCE}: {', '.join(grown)}")
+    return 1 if grown else 0
+
+
+def write_resnet50(path: Path) -> None:
+    """Write a ResNet-50 of random weights, once for all processes."""
+    import jax
+
+    from practical.models import new_resnet
+
+    new_resnet(
+        [str(i) for i in range(1000)], key=jax.random.key(0), block="bottleneck",
+        stage_sizes=(3, 4, 6, 3), widths=(64, 128, 256, 512), stem_width=64, pool=True,
+    ).save(path)  # fmt: skip
+
+
+def measure(options: argparse.Namespace, name: str | None, given: dict) -> tuple[float, float]:
+    """Return the peak memory in GB of a process that explains a batch, and its seconds."""
+    command = [
+        sys.executable, __file__, "--batch", str(options.batch), "--side", str(options.side),
+        "--chunk-size", str(options.chunk_size), "--weights", str(options.weights),
+        "--one", json.dumps([name, given]),
+    ]  # fmt: skip
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name} {given} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1]), time.monotonic() - started
+
+
+def explain(options: argparse.Namespace) -> None:
+    """Explain one batch, and print this process's peak resident set in GB."""
+    import numpy as np
+
+    from practical.attribution import METHODS
+    from practical.models import Classifier
+
+    name, given = json.loads(options.one)
+    model = Classifier.load(options.weights)
+    rng = np.random.default_rng(0)
+    coarse = rng.random((options.batch, 7, 7, 3), np.float32)
+    images = coarse.repeat(options.side // 7, 1).repeat(options.side // 7, 2)
+    if name is not None:
+        method = METHODS[name]
+        if method.needs != "nothing":
+            given["chunk_size"] = options.chunk_size
+        maps = method.heatmap(model, images, np.arange(options.batch), **given)
+        assert np.isfinite(np.asarray(maps)).all()
+    # Linux counts in KiB.
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
