@@ -37,8 +37,27 @@ class Normalised(nn.Module):
 def twins(name: str) -> Twins:
     """Build torchvision's network `name` with seeded random weights, and its JAX counterpart."""
     resnet = torchvision.models.get_model(name, weights=None)
-    generator = torch.Generator().manual_seed(SEED)
-    _randomise(resnet, generator)
+    _randomise(resnet, torch.Generator().manual_seed(SEED))
+    return _both(resnet)
+
+
+def small_twins() -> Twins:
+    """Build the smallest of torchvision's ResNets, one block a stage and ten classes, twice.
+
+    Its classes win by what is in an image: with weights at random alone, one class always does.
+    """
+    kind = torchvision.models.resnet
+    resnet = kind.ResNet(kind.BasicBlock, [1, 1, 1, 1], num_classes=10)
+    _randomise(resnet, torch.Generator().manual_seed(SEED))
+    with torch.no_grad():
+        logits = Normalised(resnet).eval()(nhwc_to_nchw(random_images((64, 24, 24))))
+        scale = 2 / logits.std(0)
+        resnet.fc.weight.mul_(scale[:, None])
+        resnet.fc.bias.sub_(logits.mean(0)).mul_(scale)
+    return _both(resnet)
+
+
+def _both(resnet: nn.Module) -> Twins:
     state = {key: tensor.numpy().copy() for key, tensor in resnet.state_dict().items()}
     return Twins(Normalised(resnet).eval(), models.from_torchvision(state))
 

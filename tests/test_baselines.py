@@ -20,6 +20,12 @@ def test_mean_is_each_images_own():
     np.testing.assert_allclose(found, np.broadcast_to(expected, IMAGES.shape), rtol=1e-6)
 
 
+def test_minimum_is_each_images_own_in_any_channel():
+    found = np.asarray(baseline_images("minimum", IMAGES))
+    for image, low in zip(np.asarray(IMAGES), found, strict=True):
+        np.testing.assert_array_equal(low, np.full(image.shape, image.min()))
+
+
 def test_blur_is_an_11x11_gaussian_of_5_pixels():
     # SciPy's, cut at 5 pixels, with the edges repeated.
     expected = gaussian_filter(
@@ -50,9 +56,9 @@ def test_numbers_and_arrays_broadcast(baseline):
 
 
 def test_names():
-    assert set(BASELINES) == {"black", "grey", "white", "mean", "blur"}
-    with refuses(r"one of black, grey, white, mean, blur, a number or an array, got 'blakc'; did "
-                 r"you mean 'black'\?"):  # fmt: skip
+    assert set(BASELINES) == {"black", "grey", "white", "mean", "minimum", "blur"}
+    with refuses(r"one of black, grey, white, mean, minimum, blur, a number or an array, got "
+                 r"'blakc'; did you mean 'black'\?"):  # fmt: skip
         baseline_images("blakc", IMAGES)
     with refuses(r"got 'gray'; did you mean 'grey'\?"):
         baseline_images("gray", IMAGES)
