@@ -270,8 +270,8 @@ def main() -> int:
     print_rows(rows, other="Captum")
     took()
 
-    of = small_twins(), random_images((2, 38, 34)), np.array([3, 8])
-    print("\nA small ResNet, 2 of 38x34 pixels; parts hidden, relevance handed back")
+    of = small_twins(), random_images((2, 30, 26)), np.array([3, 8])
+    print("\nA small ResNet, 2 of 30x26 pixels; parts hidden, relevance handed back")
     checks = [*hiding_checks(*of), *relevance_checks(*of)]
     print_checks(checks)
     took()
