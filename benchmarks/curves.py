@@ -15,12 +15,11 @@ import quantus
 import torch
 from comparison import Check, check
 from definitions import probabilities, rise_blur, rise_curve, road_impute, xplique_curve
-from networks import nchw_to_nhwc, nhwc_to_nchw
+from networks import nhwc_to_nchw
 from watching import Watched, seen
 
-from practical import attribution, data, metrics, models
+from practical import metrics, models
 from practical._keys import image_keys
-from practical.baselines import baseline_images
 
 NOISE = 0.01  # ROAD's, on imputed pixels
 PERCENTAGES = range(10, 100, 10)
@@ -48,41 +47,15 @@ def rise_checks(example: Example) -> Iterator[Check]:
     mean, std = example.torch.mean, example.torch.std
     blurred = rise_blur(example.tensors, mean, std)
     black = mean.expand(example.tensors.shape)  # 0 in normalised space
-    for kind, start, finish, options in (
-        ("deletion", example.tensors, black, {}),
-        ("insertion", blurred, example.tensors, {"baseline": np.float32(nchw_to_nhwc(blurred))}),
+    for kind, start, finish in (
+        ("deletion", example.tensors, black),
+        ("insertion", blurred, example.tensors),
     ):
         curves = [
             rise_curve(example.torch, *of)
             for of in zip(start, finish, example.heatmaps, example.targets, strict=True)
         ]
-        yield from _curve_checks(kind, example, curves, "rise", "RISE CausalMetric", **options)
-
-
-def rise_differences() -> Iterator[tuple[str, float]]:
-    """Yield what is known to differ from RISE: how the image is blurred that one inserts into.
-
-    On the network and the images that the package brings along.
-    """
-    model, shapes = models.load_model("shapes"), data.load_dataset("shapes")
-    images, labels = np.float32(shapes.images[:16]), np.asarray(shapes.labels[:16])
-    mean, std = (
-        torch.from_numpy(np.array(values, np.float64))[:, None, None]
-        for values in (model.mean, model.std)
-    )
-    theirs = nchw_to_nhwc(rise_blur(nhwc_to_nchw(images).double(), mean, std)).clip(0, 1)
-    difference = np.abs(np.asarray(baseline_images("blur", jnp.asarray(images))) - theirs)
-    yield "blurred pixels, largest difference", difference.max()
-    # Where no window reaches over the edge.
-    yield "blurred pixels away from the edges, largest", difference[:, 5:-5, 5:-5].max()
-    maps = attribution.heatmap(attribution.gradient_x_input(model, images, labels))
-    areas = [
-        metrics.insertion(model, images, labels, maps, protocol="rise", **options).auc
-        for options in ({}, {"baseline": np.float32(theirs)})
-    ]
-    change = np.abs(np.asarray(areas[0] - areas[1]))
-    yield "insertion auc, mean difference", change.mean()
-    yield "insertion auc, largest difference", change.max()
+        yield from _curve_checks(kind, example, curves, "rise", "RISE CausalMetric")
 
 
 def xplique_checks(example: Example) -> Iterator[Check]:
@@ -99,9 +72,9 @@ def xplique_checks(example: Example) -> Iterator[Check]:
         yield from _curve_checks(kind, example, curves, "xplique", "Xplique CausalFidelity")
 
 
-def _curve_checks(kind, example, curves, protocol, against, **options) -> Iterator[Check]:
+def _curve_checks(kind, example, curves, protocol, against) -> Iterator[Check]:
     metric = getattr(metrics, kind)
-    curve = metric(*example.of(), example.heatmaps, protocol=protocol, **options)
+    curve = metric(*example.of(), example.heatmaps, protocol=protocol)
     scores, areas = zip(*curves, strict=True)
     yield check(f"{kind}, {protocol}, curve", against, curve.scores, np.array(scores), 5e-5)
     yield check(f"{kind}, {protocol}, auc", against, curve.auc, np.array(areas), 5e-5)

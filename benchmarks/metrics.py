@@ -13,14 +13,7 @@ import warnings
 import numpy as np
 import torch
 from comparison import print_checks, verdict
-from curves import (
-    Example,
-    quantus_checks,
-    rise_checks,
-    rise_differences,
-    road_checks,
-    xplique_checks,
-)
+from curves import Example, quantus_checks, rise_checks, road_checks, xplique_checks
 from networks import random_images, small_twins
 from scores import map_checks, map_differences, removal_checks, robustness_checks
 
@@ -49,9 +42,6 @@ def main() -> int:
     ]
     print_checks(checks)
 
-    print('\nKnown to differ: insertion with protocol "rise" from RISE, on 16 shapes')
-    for name, number in rise_differences():
-        print(f"{name:<44}{number:>9.1e}")
     print(f"\n{'Known to differ from Quantus':<44}{'practical':>10}{'Quantus':>10}")
     for name, ours, theirs in map_differences(example):
         print(f"{name:<44}{ours:>10.3f}{theirs:>10.3f}")

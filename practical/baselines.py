@@ -13,8 +13,9 @@ from practical._jit import is_traced, jit
 Baseline = str | float | tuple[float, ...] | ArrayLike
 
 _COLOURS = {"black": 0.0, "grey": 0.5, "white": 1.0}
-BASELINES = (*_COLOURS, "mean", "minimum", "blur")
-_BLUR_SIGMA, _BLUR_RADIUS = 5.0, 5  # RISE's: 11x11 pixels, sigma 5
+BASELINES = (*_COLOURS, "mean", "minimum", "blur", "rise_blur")
+_BLUR_SIGMA, _BLUR_RADIUS = 5.0, 5  # in pixels
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the zero of RISE's normalised space
 
 
 def baseline_images(
@@ -24,10 +25,12 @@ def baseline_images(
 
     Args:
         baseline: "black", "grey" or "white"; "mean", each image's own mean colour; "minimum",
-            its lowest value in any channel (what Quantus calls black); "blur", each image under
-            RISE's 11x11 Gaussian (sigma 5 pixels, edges repeated); a number in [0, 1]; or an
-            array that broadcasts against `images`: a colour (C,), an image (H, W, C), or one for
-            each (B, H, W, C).
+            its lowest value in any channel (what Quantus calls black); "blur", each image under an
+            11x11 Gaussian (sigma 5 pixels, edges repeated); "rise_blur", as RISE's code blurs it:
+            the same Gaussian folded back into its 11x11 pixels, which is nearly flat, and
+            ImageNet's mean colour (or middle grey, without three channels) beyond the edges; a
+            number in [0, 1]; or an array that broadcasts against `images`: a colour (C,), an image
+            (H, W, C), or one for each (B, H, W, C).
         images: In [0, 1].
 
     Raises:
@@ -41,7 +44,12 @@ def baseline_images(
         if baseline == "minimum":
             return jnp.broadcast_to(images.min((1, 2, 3), keepdims=True), images.shape)
         if baseline == "blur":
-            return _blur(images)
+            # Rounding may step over by one unit in the last place.
+            return jnp.clip(_blur(images, _gaussian(_BLUR_RADIUS)), 0, 1)
+        if baseline == "rise_blur":
+            colour = _IMAGENET_MEAN if images.shape[3] == 3 else 0.5
+            blurred = _blur(images - jnp.array(colour), _folded_gaussian(), mode="constant")
+            return jnp.clip(blurred + jnp.array(colour), 0, 1)
         near = difflib.get_close_matches(baseline, BASELINES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(
@@ -73,17 +81,34 @@ def baseline_images(
     return array
 
 
-@jit
-def _blur(images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    offsets = jnp.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1)
-    weights = jnp.exp(-0.5 * (offsets / _BLUR_SIGMA) ** 2)
-    weights = weights / weights.sum()
-    radius = ((0, 0), (_BLUR_RADIUS, _BLUR_RADIUS), (_BLUR_RADIUS, _BLUR_RADIUS), (0, 0))
-    padded = jnp.pad(images, radius, mode="edge")
+def _gaussian(radius: int) -> np.ndarray:
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / _BLUR_SIGMA) ** 2)
+    return weights / weights.sum()
+
+
+def _folded_gaussian() -> np.ndarray:
+    """Return a Gaussian of radius 4 sigma, mirrored into the window wherever it leaves it.
+
+    RISE's `gkern` blurs a single white pixel inside its 11x11 window by SciPy's gaussian_filter.
+    """
+    reach, size = int(4 * _BLUR_SIGMA), 2 * _BLUR_RADIUS + 1
+    places = (np.arange(-reach, reach + 1) + _BLUR_RADIUS) % (2 * size)
+    mirrored = np.where(places < size, places, 2 * size - 1 - places)
+    return np.bincount(mirrored, _gaussian(reach), size)
+
+
+def _blur_core(
+    images: Float[Array, "b h w c"], weights: Float[Array, " size"], *, mode: str = "edge"
+) -> Float[Array, "b h w c"]:
+    radius = len(weights) // 2
+    padded = jnp.pad(images, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode=mode)
     height, width = images.shape[1:3]
     rows = blurred = jnp.zeros(())
     for k, weight in enumerate(weights):
         rows += weight * jax.lax.slice_in_dim(padded, k, k + height, axis=1)
     for k, weight in enumerate(weights):
         blurred += weight * jax.lax.slice_in_dim(rows, k, k + width, axis=2)
-    return jnp.clip(blurred, 0, 1)  # rounding may step over by one unit in the last place
+    return blurred
+
+
+_blur = jit(_blur_core, static_argnames=["mode"])

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 
 from practical.baselines import BASELINES, baseline_images
 from tests.oracles import refuses
@@ -36,9 +36,29 @@ def test_blur_is_an_11x11_gaussian_of_5_pixels():
     assert np.asarray(baseline_images("blur", jnp.ones_like(IMAGES))).max() <= 1
 
 
-def test_blur_of_an_image_smaller_than_the_window():
-    tiny = IMAGES[:, :3, :2]
-    assert np.isfinite(np.asarray(baseline_images("blur", tiny))).all()
+def test_rise_blur_is_what_the_code_of_rise_inserts_into():
+    # Its gkern(11, 5) of evaluation.py, convolved in normalised space with zeros outside.
+    pixel = np.zeros((11, 11))
+    pixel[5, 5] = 1
+    kernel = gaussian_filter(pixel, 5)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    normalised = (np.asarray(IMAGES, np.float64) - mean) / std
+    blurred = convolve(normalised, kernel[None, :, :, None], mode="constant") * std + mean
+    found = baseline_images("rise_blur", IMAGES)
+    np.testing.assert_allclose(found, blurred, atol=1e-6)
+
+
+def test_rise_blur_of_an_even_grey_image_without_three_channels():
+    found = baseline_images("rise_blur", jnp.full((1, 20, 20, 1), 0.5))
+    np.testing.assert_allclose(found, 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["blur", "rise_blur"])
+def test_blur_of_an_image_smaller_than_the_window(name):
+    found = np.asarray(baseline_images(name, IMAGES[:, :3, :2]))
+    assert found.shape == (2, 3, 2, 3)
+    assert found.min() >= 0
+    assert found.max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -56,9 +76,9 @@ def test_numbers_and_arrays_broadcast(baseline):
 
 
 def test_names():
-    assert set(BASELINES) == {"black", "grey", "white", "mean", "minimum", "blur"}
-    with refuses(r"one of black, grey, white, mean, minimum, blur, a number or an array, got "
-                 r"'blakc'; did you mean 'black'\?"):  # fmt: skip
+    assert set(BASELINES) == {"black", "grey", "white", "mean", "minimum", "blur", "rise_blur"}
+    with refuses(r"one of black, grey, white, mean, minimum, blur, rise_blur, a number or an "
+                 r"array, got 'blakc'; did you mean 'black'\?"):  # fmt: skip
         baseline_images("blakc", IMAGES)
     with refuses(r"got 'gray'; did you mean 'grey'\?"):
         baseline_images("gray", IMAGES)

@@ -84,7 +84,7 @@ def test_the_rise_preset(small, batch):
     images, targets = batch
     maps = np.random.default_rng(0).normal(size=(5, 12, 10)).astype(np.float32)
     colour = np.broadcast_to(np.float32([0.485, 0.456, 0.406]), images.shape)
-    blurred = np.asarray(baseline_images("blur", np.asarray(images)))
+    blurred = np.asarray(baseline_images("rise_blur", np.asarray(images)))
     gone = deletion(small, images, targets, maps, protocol="rise").auc
     back = insertion(small, images, targets, maps, protocol="rise").auc
     for i in range(5):

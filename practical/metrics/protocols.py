@@ -82,7 +82,9 @@ PROTOCOLS: dict[str, Protocol] = {
     "practical": Protocol(),
     # github.com/eclique/RISE, evaluation.py with the step of its notebook. A network's zero in
     # normalised space is the mean colour of its training data, here ImageNet's.
-    "rise": Protocol(step="row", deletion=(0.485, 0.456, 0.406), area="equal"),
+    "rise": Protocol(
+        step="row", deletion=(0.485, 0.456, 0.406), insertion="rise_blur", area="equal"
+    ),
     # Xplique's Deletion and Insertion: ten steps, black for both, the raw output.
     "xplique": Protocol(
         steps=10, deletion="black", insertion="black", output="logit", area="equal"
