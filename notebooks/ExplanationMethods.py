@@ -360,10 +360,10 @@ plt.show()
 
 # %%
 key = jax.random.key(0)
-noisy = np.clip(images + 0.05 * jax.random.normal(key, images.shape), 0, 1)
+noisy = np.clip(images + 0.02 * jax.random.normal(key, images.shape), 0, 1)
 maps = {
     "saliency": attribution.saliency(model, images, targets),
-    "of a noisy\ncopy (5 %)": attribution.saliency(model, noisy, targets),
+    "of a noisy\ncopy (2 %)": attribution.saliency(model, noisy, targets),
 }
 for sigma in (0.05, 0.2):
     smooth = attribution.smooth_grad(model, images, targets, noise=sigma, samples=32)
@@ -473,20 +473,22 @@ for number, shuffle in enumerate(layers.values()):
     if number in (0, len(layers) // 2, len(layers) - 1):
         stages[f"{number + 1} of {len(layers)}\nshuffled"] = broken
 
-_, grid = plt.subplots(3, len(stages), figsize=(7, 5.2), layout="constrained")
+_, grid = plt.subplots(4, len(stages), figsize=(6.4, 6.4), layout="constrained")
 for column, (stage, network) in zip(grid.T, stages.items(), strict=True):
     given = (network, images[:1], targets[:1])
+    says = jax.nn.softmax(predict(network, images[:1]))[0]
+    title = f"{stage}:\n{model.class_names[says.argmax()]} {says.max():.0%}"
+    plotting.plot_images(images[:1], [title], axes=column[:1])
     shown = {
         "saliency": attribution.saliency(*given)[0],
         "Grad-CAM": attribution.grad_cam(*given)[0],
         "guided\nbackprop": np.abs(attribution.guided_backprop(*given)).max(-1)[0],
     }
-    for ax, (method, heat) in zip(column, shown.items(), strict=True):
+    for ax, (method, heat) in zip(column[1:], shown.items(), strict=True):
         plotting.plot_heatmap(heat, ax=ax)
         if stage == "trained":
             ax.set_ylabel(method, rotation=0, ha="right", va="center")
-    column[0].set_title(stage, fontsize=9)
-plt.suptitle("The same picture, explained while the network is destroyed")
+plt.suptitle("One picture, what a network says of it while it is destroyed, and why")
 plt.show()
 
 # %%
@@ -512,10 +514,11 @@ plt.show()
 
 # %% [markdown]
 # **What you should see.** The edge filter never looks at the network, so its line stays at 1.
-# Saliency and Grad-CAM leave their first answer early. Guided backpropagation stays similar for
-# much longer: much of what it draws is the picture's edges, and would be drawn for any network.
-# It is sharp *because* it is a picture of the picture. That does not make the others right. A map
-# that fails here is worthless as an explanation; one that passes has only shown that it listens.
+# Grad-CAM leaves its first answer at once, saliency step by step. Guided backpropagation still
+# draws the same picture when half of the network is noise and its answer is another one: much of
+# what it draws are the picture's edges, for any network. It is sharp *because* it is a picture of
+# the picture. That does not make the others right. A map that fails here is worthless as an
+# explanation; one that passes has only shown that it listens.
 
 # %% [markdown]
 # ## 10. Where the evidence is known
@@ -603,8 +606,9 @@ plt.suptitle("What the network gets to see, and how sure it still is")
 plt.show()
 
 # %% [markdown]
-# Now every method, on more images, with curves averaged over them. The bands are 95 % bootstrap
-# intervals: how far the mean would move with other images of this kind.
+# Now every method, on more images, with curves averaged over them; six of them are drawn, and the
+# table below has all. The bands are 95 % bootstrap intervals: how far the mean would move with
+# other images of this kind.
 
 # %%
 many = dataset.select(slice(0, count))
@@ -619,9 +623,10 @@ curves = {
     for kind in (metrics.deletion, metrics.insertion)
 }
 
-_, axes = plt.subplots(1, 2, figsize=(12, 4.2), sharey=True, layout="constrained")
+drawn = ("occlusion", "saliency", "integrated gradients", "Grad-CAM", "center", "random")
+_, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
 for (kind, by_method), ax in zip(curves.items(), axes, strict=True):
-    plotting.plot_curves(by_method, ax=ax)
+    plotting.plot_curves({method: by_method[method] for method in drawn}, ax=ax)
     ax.set_title(f"{kind.title()}: {'low' if kind == 'deletion' else 'high'} is right")
 plt.show()
 

@@ -124,8 +124,8 @@ def insertion(
             single values takes (B, H, W, C) as well.
         protocol: A `metrics.Protocol`, or the name of one in `metrics.PROTOCOLS`. The options
             that follow change it for this call.
-        baseline: What the pixels are put into; see `baselines.baseline_images`. "blur", the default
-            protocol's, is RISE's.
+        baseline: What the pixels are put into; see `baselines.baseline_images`. The default
+            protocol's is "blur".
         steps: Equal steps from no pixel to all of them; the curve has one point more.
         output: "probability" (softmax) or "logit".
         order: "most" or "least" relevant pixels first.
