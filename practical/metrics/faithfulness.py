@@ -1,6 +1,5 @@
 """Is an explanation true of the model? Remove what it points at, and watch the model's answer."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -296,10 +295,7 @@ def _imputed_scores(inputs, heatmaps, cutoffs, key, output, chunk_size):
     return jnp.stack(columns, 1)
 
 
-# Without the package's own compiler options, which make the elementwise loop of the solver five
-# times slower on a CPU.
-@functools.partial(jax.jit, static_argnames=["chunk_size"])
-def _imputed(images, ranks, cutoff, keys, k, *, chunk_size):
+def _imputed_core(images, ranks, cutoff, keys, k, *, chunk_size):
     def one(image, ranks, key):
         return impute(image, ranks[..., 0] < cutoff, jax.random.fold_in(key, k))
 
@@ -313,6 +309,7 @@ def _answers_core(model, images, targets, *, output, chunk_size):
     return map_images(one, chunk_size, images, targets)
 
 
-_jit_ranks = jax.jit(_ranks)
+_jit_ranks = jit(_ranks)
+_imputed = jit(_imputed_core, static_argnames=["chunk_size"])
 _scores = jit(_scores_core, static_argnames=["output", "chunk_size"])
 _answers = jit(_answers_core, static_argnames=["output", "chunk_size"])
