@@ -2,10 +2,10 @@
 
     python benchmarks/memory.py [--methods rise lime] [--batch 32] [--side 224] [--chunk-size 32]
 
-Each method is a process of its own, whose peak resident set is read after the few samples and again
-after the many. What the process needs without explaining anything (Python, JAX, the weights, the
-images) is measured as well. Nothing but `practical` is needed. Exits with status 1 if the peak
-grows with the samples by more than the tolerance.
+Each measurement is a process of its own, whose peak resident set is read when it ends. What it
+needs without explaining anything (Python, JAX, the weights, the images) is measured as well.
+Nothing but `practical` is needed. Exits with status 1 if the peak grows with the samples by more
+than the tolerance.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from pathlib import Path
 GROWING = {
     "occlusion": ("stride", 112, 56, {"window": 112}),  # 4 and 9 squares
     "rise": ("samples", 2, 8, {}),
-    "lime": ("samples", 2, 8, {"count": 5}),
-    "kernel_shap": ("samples", 6, 12, {"count": 5}),
+    "lime": ("samples", 2, 8, {}),
+    "kernel_shap": ("samples", 8, 12, {}),
     "integrated_gradients": ("steps", 2, 6, {}),
     "expected_gradients": ("samples", 2, 6, {}),
     "smooth_grad": ("samples", 2, 6, {}),
@@ -56,19 +56,19 @@ def compare(options: argparse.Namespace) -> int:
     """Measure each method, and print the table."""
     from practical.attribution import METHODS
 
-    (nothing,), _ = measure(options, None, [])
+    nothing, _ = measure(options, None, {})
     print(f"without an explanation: {nothing:.2f} GB\n")
     print("| method | few | peak, GB | many | peak, GB | ratio | seconds |")
     print("|---|---|---|---|---|---|---|", flush=True)
     grown = []
     for name in options.methods or METHODS:
         if name not in GROWING:
-            (peak,), seconds = measure(options, name, [{}])
+            peak, seconds = measure(options, name, {})
             print(f"| {name} | | {peak:.2f} | | | | {seconds:.0f} |", flush=True)
             continue
         option, few, many, given = GROWING[name]
-        calls = [{option: value, **given} for value in (few, many)]
-        (first, second), seconds = measure(options, name, calls)
+        first, _ = measure(options, name, {option: few, **given})
+        second, seconds = measure(options, name, {option: many, **given})
         ratio = second / first
         print(
             f"| {name} | {option} {few} | {first:.2f} | {many} | {second:.2f} | {ratio:.3f} | "
@@ -94,48 +94,44 @@ def write_resnet50(path: Path) -> None:
     ).save(path)  # fmt: skip
 
 
-def measure(
-    options: argparse.Namespace, name: str | None, calls: list[dict]
-) -> tuple[list[float], float]:
-    """Return a process's peak memory in GB after each of its calls, and its seconds."""
+def measure(options: argparse.Namespace, name: str | None, given: dict) -> tuple[float, float]:
+    """Return the peak memory in GB of a process that explains a batch, and its seconds."""
     command = [
         sys.executable, __file__, "--batch", str(options.batch), "--side", str(options.side),
         "--chunk-size", str(options.chunk_size), "--weights", str(options.weights),
-        "--one", json.dumps([name, calls]),
+        "--one", json.dumps([name, given]),
     ]  # fmt: skip
     started = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{name} {calls} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1]), time.monotonic() - started
+        raise SystemExit(f"{name} {given} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1]), time.monotonic() - started
 
 
 def explain(options: argparse.Namespace) -> None:
-    """Explain one batch by each call, and print this process's peak resident sets in GB."""
+    """Explain one batch, and print this process's peak resident set in GB."""
     import numpy as np
 
     from practical.attribution import METHODS
     from practical.models import Classifier
 
-    name, calls = json.loads(options.one)
+    name, given = json.loads(options.one)
     model = Classifier.load(options.weights)
     rng = np.random.default_rng(0)
-    cell = options.side // 7
-    images = rng.random((options.batch, 7, 7, 3), np.float32).repeat(cell, 1).repeat(cell, 2)
-    peaks = []
-    for given in calls:
+    side = options.side
+    images = rng.random((options.batch, side, side, 3), np.float32)
+    if name is not None:
         method = METHODS[name]
         if method.needs != "nothing":
             given["chunk_size"] = options.chunk_size
+        if name in ("lime", "kernel_shap"):
+            quarters = np.arange(4).reshape(2, 2)
+            quarters = quarters.repeat(side // 2, 0).repeat(side // 2, 1)
+            given["segments"] = np.broadcast_to(quarters, images.shape[:3])
         maps = method.heatmap(model, images, np.arange(options.batch), **given)
         assert np.isfinite(np.asarray(maps)).all()
-        peaks.append(peak())
-    print(json.dumps(peaks or [peak()]))
-
-
-def peak() -> float:
-    """Return this process's largest resident set so far, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB
+    # Linux counts in KiB.
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
 
 
 if __name__ == "__main__":
