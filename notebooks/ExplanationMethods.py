@@ -23,8 +23,9 @@
 #
 # - say in one sentence and one formula what occlusion, saliency, gradient × input, integrated
 #   gradients, SmoothGrad and Grad-CAM compute, and what each is blind to;
-# - explain saturation, and why completeness repairs it;
-# - test whether an explanation depends on the network at all, and find one that hardly does;
+# - explain saturation, and how averaging the gradient along a path repairs it;
+# - test whether an explanation depends on the network, and find one that hardly notices when the
+#   network's upper half is destroyed;
 # - measure an explanation where the truth is known, and by deletion and insertion where it is not,
 #   and say what these numbers do not tell.
 #
@@ -53,11 +54,12 @@
 # ## 1. The question and the model
 #
 # *8 minutes.* The cell below chooses the data. `imagenette` is ten easy classes of ImageNet
-# photographs, with a ResNet that was trained on all of ImageNet. `shapes` needs no download: ten
-# drawn shapes on cloudy backgrounds, with a small ResNet that comes with the package. In `shapes`
-# the background knows nothing of the class, so the right answer to "where is the evidence?" is
-# known: on the object. Your own images work as well: `folder:PATH`, with one folder a class, and a
-# network of yours.
+# photographs, with a ResNet that was trained on all of ImageNet, of whose 1,000 outputs we keep
+# these ten; so "99 %" means: among these ten. `shapes` needs no download: ten drawn shapes on
+# cloudy backgrounds, with a small ResNet that comes with the package. In `shapes` the background
+# knows nothing of the class, so the right answer to "where is the evidence?" is known: on the
+# object. Your own images work as well: `folder:PATH`, with one folder a class, and a network of
+# yours.
 
 # %%
 import os
@@ -114,8 +116,10 @@ plt.show()
 # - we explain the **logit** $f_c(x)$ of the class $c$ that the network predicts, the number before
 #   the softmax. A probability can rise because *other* classes fell; a logit speaks of its own
 #   class;
-# - a heatmap has one number a pixel. Red speaks for the class, blue against it, and the scale next
-#   to a row holds for every image in that row.
+# - a heatmap has one number a pixel, drawn over the picture in grey; where there is no colour, it
+#   is near 0. Maps with a sign are red for the class and blue against it. Maps without one (how
+#   strongly, not in which direction) go from black over violet to yellow. The scale beside a row
+#   holds for all images in that row.
 
 # %%
 targets = predicted
@@ -150,8 +154,8 @@ plotting.plot_methods(
 plt.suptitle(f"Hiding a {window}-pixel square, at {squares} places: where does the logit fall?")
 plt.show()
 # %% [markdown]
-# **What you should see.** Red squares heaped on the objects. Some blue: there, hiding something
-# made the network *more* sure.
+# **What you should see.** Red squares heaped on the objects. Where there is blue, hiding something
+# *raised* the logit.
 #
 # Two choices went into this picture, and neither came from the network: how large the square is,
 # and what it shows. Look at what they do.
@@ -168,11 +172,12 @@ plotting.plot_methods(images, choices, names)
 plt.suptitle("The same network and images, other squares: occlusion answers the question you ask")
 plt.show()
 # %% [markdown]
-# **What you should see.** A small square hides so little that the network hardly notices, and what
-# it does notice are details and edges. A large one says "somewhere here". A black square on a dark
-# object hides nothing; on a bright background it is a new dark object with four sharp corners.
-# Hiding is never neutral: *every* method that compares "with" and "without" has to say what
-# "without" looks like. That colour is called the **baseline**, and it will come back.
+# **What you should see.** A small square shows where the evidence lies, a large one only says
+# "somewhere here". (Read each row's scale before you compare colours.) A black square on a dark
+# object hides little; on a bright background it is a new object with four sharp corners. In
+# `shapes`, large black ones far from the square *raise* the logit of "square": the blue in the
+# second column. Hiding is never neutral: *every* method that compares "with" and "without" has to
+# say what "without" looks like. That colour is called the **baseline**, and it will come back.
 
 # %% [markdown]
 # ## 3. Saliency: which pixels matter at all?
@@ -201,7 +206,8 @@ plt.suptitle("One backward pass: how sensitive is the logit to each pixel?")
 plt.show()
 # %% [markdown]
 # **What you should see.** Speckle, denser on and around the object. With the sign kept, red and
-# blue alternate from pixel to pixel; without it, maximum and norm look nearly the same.
+# blue alternate from pixel to pixel; without it, maximum and norm look nearly the same. In `shapes`
+# the ring's map is nearly empty, though its logit is the highest of the ten. Keep that in mind.
 #
 # Read the definition again before you read the picture. The derivative answers "if this pixel
 # changed **a little**, how fast would the logit change?". It does not say how much of the logit the
@@ -252,10 +258,12 @@ print(f"the logit changes by          {change:8.2f}")
 print(f"gradient × input adds up to   {sum_at_image:8.2f}")
 
 # %% [markdown]
-# **What you should see.** The curve on the left is not straight. Much of its change happens early,
-# while the picture is still faint; further on the network has made up its mind and the slope means
-# something else, or little: the logit is **saturated**. Gradient × input looks at the slope at
-# $\alpha = 1$ alone, the dot on the right, and so its sum is not the change of the logit.
+# **What you should see.** The curve on the left is not straight. Nearly all of the rise happens on
+# a part of the way (for the disk of `shapes`, between 0.25 and 0.55). After that the evidence grows
+# stronger still, but the logit hardly rises, or falls a little: an output that no longer answers to
+# more of the evidence that made it is **saturated**. Gradient × input sees the slope at
+# $\alpha = 1$ alone, the dot on the right. For the disk it is below 0, and so the contributions add
+# up to a negative number, though the logit rose.
 #
 # The smallest case in which this goes wrong is worth knowing by heart. Let
 # $f(x) = \min(x, 1)$ and let the input be $x = 2$. The output is 1, and all of it is due to $x$.
@@ -287,9 +295,9 @@ plotting.plot_methods(images, maps, names, units=dict.fromkeys(maps, "logits"))
 plt.suptitle("The slope at the image alone, and averaged over the way from black")
 plt.show()
 # %% [markdown]
-# **What you should see.** Both are grainy, but not alike: integrated gradients are larger where
-# the object is, and some pixels change sign. Which is right? For once this can be checked without
-# a metric: do the contributions add up?
+# **What you should see.** Both are grainy, but not alike. In `shapes`, the ring, nearly empty above,
+# appears below, and the dark arrow nearly disappears. One thing can be checked without a metric: do
+# the contributions add up?
 
 # %%
 many = dataset.select(slice(0, 16))
@@ -326,7 +334,8 @@ pd.DataFrame(table).T.rename_axis("steps").round(4)
 # input anywhere. More steps make the error small: completeness is the test that tells you whether
 # you took enough. When it fails, the map is a wrong number, however fine it looks.
 #
-# Completeness does *not* make the map unique. The baseline is a choice again:
+# Adding up is necessary, not sufficient: a map that gives every pixel the same share adds up, too.
+# And the baseline is a choice again:
 
 # %%
 baselines = {
@@ -340,16 +349,18 @@ plt.suptitle("Integrated gradients from four baselines: four complete answers")
 plt.show()
 # %% [markdown]
 # **What you should see.** Four maps, each with a completeness error near zero, that disagree. Each
-# answers another question: "why this class *rather than for a black image*", "... *for a blurred
-# one*". And a pixel that has the baseline's colour gets exactly 0, whatever it means to the
-# network: with black as baseline, nothing black can ever be evidence.
+# answers another question: "why is this logit higher *than for a black image*?", "... *than for a
+# blurred one*?". And a pixel that has the baseline's colour gets exactly 0, whatever it means to
+# the network: with black as baseline, nothing black can ever be evidence. Look at the dark arrow of
+# `shapes` in the first row.
 
 # %% [markdown]
 # ## 6. Noise, and SmoothGrad
 #
 # *8 minutes.* The gradient maps are speckled. Is the speckle in the network, or is it noise? Ask
 # the network about an image that no eye can tell from the first: the same pixels, with a little
-# noise $\varepsilon$ on them. **SmoothGrad** averages the gradient over many such copies,
+# noise $\varepsilon$ on them. **SmoothGrad** averages the gradient over many noisy copies, usually
+# with more noise than that,
 #
 # $$ \text{SmoothGrad} = \frac{1}{n} \sum_{k=1}^n
 #    \frac{\partial f_c(x + \varepsilon_k)}{\partial x}, \qquad
@@ -372,18 +383,23 @@ plotting.plot_methods(images, maps, names)
 plt.suptitle("The gradient at the image, beside it, and averaged over its neighbourhood")
 plt.show()
 
+
 # %%
-moved = metrics.max_sensitivity(model, images, targets, attribution.saliency, samples=3)
-print(f"saliency: 2 % of noise changes the map by up to {np.mean(moved):.0%} of its size")
-moved = metrics.max_sensitivity(model, images, targets, attribution.smooth_grad, samples=3)
-print(f"SmoothGrad: {np.mean(moved):.0%}")
+def smoothed(model, images, targets):
+    """Return the magnitude of SmoothGrad, as it is drawn above, with 15 % of noise."""
+    return np.abs(attribution.smooth_grad(model, images, targets, noise=0.15)).max(-1)
+
+
+for label, method in {"saliency": attribution.saliency, "SmoothGrad": smoothed}.items():
+    moved = metrics.max_sensitivity(model, images, targets, method, samples=3)
+    print(f"{label}: changing pixels by up to 2 % changes the map by up to {np.mean(moved):.0%}")
 
 # %% [markdown]
-# **What you should see.** The region stays, the speckles inside it do not: noise that no eye would
-# notice changes a good part of the map, while picture and prediction are the same. So read nothing
-# into a single speckle. The averages are steadier, and with much noise they change: regions fill
-# in, or fade. Steady is not the same as right, and under 20 % of noise the network sees pictures
-# that it was never trained on.
+# **What you should see.** The region stays, but single speckles grow, shrink or go, and the printed
+# number says by how much of the map, while no eye would notice the noise. So read nothing into a
+# single speckle. The averages are steadier, and with much noise they change: regions fill in, or
+# fade. Steady is not the same as right, and under 20 % of noise the network sees pictures that it
+# was never trained on.
 
 # %% [markdown]
 # ## 7. Grad-CAM: what the last layer sees
@@ -406,9 +422,8 @@ coarse = attribution.grad_cam(model, images, targets, upsample=False)
 cam = attribution.grad_cam(model, images, targets)
 print("feature maps:", features.shape, " Grad-CAM as computed:", coarse.shape)
 
-tall = np.asarray(coarse).repeat(side // coarse.shape[1] + 1, 1)
-tall = tall.repeat(side // coarse.shape[2] + 1, 2)[:, :side, :side]
-maps = {"as it is": tall, "upsampled": cam}
+cells = np.arange(side) * coarse.shape[1] // side  # the cell that each pixel lies in
+maps = {"as it is": np.asarray(coarse)[:, cells][:, :, cells], "upsampled": cam}
 plotting.plot_methods(images, maps, names)
 plt.suptitle("Grad-CAM as the network has it, and as it is usually shown")
 plt.show()
@@ -437,7 +452,7 @@ def explain(images, targets):
         "saliency": attribution.saliency(*given),
         "gradient\n× input": attribution.heatmap(attribution.gradient_x_input(*given)),
         "integrated\ngradients": attribution.heatmap(attribution.integrated_gradients(*given)),
-        "SmoothGrad": np.abs(attribution.smooth_grad(*given)).max(-1),
+        "SmoothGrad": smoothed(*given),
         "guided\nbackprop": np.abs(attribution.guided_backprop(*given)).max(-1),
         "Grad-CAM": attribution.grad_cam(*given),
         "edges": attribution.edges(*given),
@@ -462,7 +477,9 @@ plt.show()
 # *10 minutes.* Whatever an explanation says, it should say it *about this network*. So take the
 # network's knowledge away and look whether the map notices: shuffle the weights of the last layer,
 # then of the one before, and so on down to the first (Adebayo et al., 2018). At the end only the
-# architecture is left, and it cannot tell a church from a fish.
+# architecture is left, and it cannot tell a church from a fish. Above each column stands what the
+# network says now; the maps ask every network about the *same* class, the one that the trained
+# network named. Each map has a scale of its own, for only the pattern counts here.
 
 # %%
 layers = metrics.classifier_layers(model)  # from the last layer to the first
@@ -488,7 +505,7 @@ for column, (stage, network) in zip(grid.T, stages.items(), strict=True):
         plotting.plot_heatmap(heat, ax=ax)
         if stage == "trained":
             ax.set_ylabel(method, rotation=0, ha="right", va="center")
-plt.suptitle("One picture, what a network says of it while it is destroyed, and why")
+plt.suptitle(f"What the network says while it is destroyed, and the maps for “{names[0]}”")
 plt.show()
 
 # %%
@@ -514,17 +531,18 @@ plt.show()
 
 # %% [markdown]
 # **What you should see.** The edge filter never looks at the network, so its line stays at 1.
-# Grad-CAM leaves its first answer at once, saliency step by step. Guided backpropagation still
-# draws the same picture when half of the network is noise and its answer is another one: much of
-# what it draws are the picture's edges, for any network. It is sharp *because* it is a picture of
-# the picture. That does not make the others right. A map that fails here is worthless as an
-# explanation; one that passes has only shown that it listens.
+# Grad-CAM leaves its first answer at once, saliency step by step. Guided backpropagation hardly
+# changes while the upper half of the network becomes noise and the answer another one: it draws
+# what the lower layers respond to, whatever the upper ones make of it. Only when these are shuffled
+# as well does it fall to where saliency ends. So it depends on the network, but hardly on the part
+# that decides. A map that does not change with the decision cannot explain it; one that changes has
+# only shown that it listens.
 
 # %% [markdown]
 # ## 10. Where the evidence is known
 #
-# *8 minutes.* In `shapes` the class enters the object's outline and nothing else, so all evidence
-# lies on the object, and every image has its mask. Photographs have no such mask, but a mosaic has:
+# *8 minutes.* In `shapes` the class enters the object's outline and nothing else, so the evidence
+# lies on the object and along its edge, and every image has its mask. Photographs have no such mask, but a mosaic has:
 # put two images of the class among two others, and whatever speaks for the class must lie in its
 # own two quadrants (Arias-Duart et al., 2022). In both cases we can ask what no eye needs to judge:
 #
@@ -533,8 +551,10 @@ plt.show()
 #   lies on the mask?
 # - **pointing game**: does the highest pixel lie on it?
 #
-# A large object is easier to hit, so each is corrected for chance: 0 is what noise gets, 1 is
-# perfect.
+# A large object is easier to hit, so each is corrected for chance: 0 is what noise gets on average,
+# 1 is the most there is. *Rank* reaches 1 only if the map fills the whole mask. But the evidence may
+# be a part of the object, an outline or a face. A map that marks that part alone is right, and
+# loses rank to a blob; *mass* and the pointing game do not ask for filling.
 
 # %%
 count = min(32, len(dataset))
@@ -566,8 +586,9 @@ located = pd.DataFrame(rows).T.sort_values("rank", ascending=False)
 located.astype(float).round(3)
 
 # %% [markdown]
-# **What you should see.** Every explanation should beat *random*, which is at 0, and it had better
-# beat *center* and *edges*, which never saw the network. Not all of them do so by every measure.
+# **What you should see.** Every explanation should beat *random*, which is near 0 (the pointing game
+# counts hits, so on few images it is not exactly 0), and it had better beat *center* and *edges*,
+# which never saw the network. Not all of them do so by every measure.
 #
 # Mind what was assumed: that the network looks where the evidence is. It may have found something
 # else, a shadow or a colour that goes with the class; then a map that points there is right, and
@@ -578,9 +599,10 @@ located.astype(float).round(3)
 #
 # *12 minutes.* If a map is right about the network, then the pixels that it ranks highest are those
 # that the network needs. So take them away, the highest first, and watch the probability of the
-# class. A right map makes it **fall fast**: a small area under the **deletion** curve. The other
-# way round, put the pixels into an empty image, the highest first: a right map makes the
-# probability **rise fast**, a large area under the **insertion** curve (Petsiuk et al., 2018).
+# class (not the logit: that is this measure's custom, and section 12 comes back to it). A right map
+# makes it **fall fast**: a small area under the **deletion** curve. The other way round, put the
+# pixels into an empty image, the highest first: a right map makes the probability **rise fast**, a
+# large area under the **insertion** curve (Petsiuk et al., 2018).
 #
 # Nobody's taste is involved, only the order of the pixels. What stands in for a deleted pixel is a
 # choice, once more; here it is the image's mean colour, and for insertion its blur.
@@ -628,18 +650,26 @@ _, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained
 for (kind, by_method), ax in zip(curves.items(), axes, strict=True):
     plotting.plot_curves({method: by_method[method] for method in drawn}, ax=ax)
     ax.set_title(f"{kind.title()}: {'low' if kind == 'deletion' else 'high'} is right")
+    if kind == "insertion":
+        ax.set_xlabel("pixels shown, most relevant first (%)")
 plt.show()
 
 # %%
 areas = {kind: {m: curve.auc for m, curve in by.items()} for kind, by in curves.items()}
-areas["ROAD"] = {m: metrics.road(model, many.images, classes, h) for m, h in explained.items()}
+areas["ROAD, least − most"] = {
+    m: metrics.road(model, many.images, classes, h) for m, h in explained.items()
+}
 table = {}
 for kind, by_method in areas.items():
     others = [method for method in by_method if method != "random"]
     p = metrics.holm(
         [metrics.permutation_test(by_method[m], by_method["random"]).p_value for m in others]
     )
-    better = dict(zip(others, np.asarray(p) < 0.05, strict=True))
+    noise = np.mean(by_method["random"])
+    better = {
+        m: q < 0.05 and (np.mean(by_method[m]) < noise) == (kind == "deletion")
+        for m, q in zip(others, np.asarray(p), strict=True)
+    }
     for method, area in by_method.items():
         mean, low, high = map(float, metrics.bootstrap_interval(area))
         text = f"{mean:.3f} ({low:.3f} to {high:.3f}){'*' if better.get(method) else ''}"
@@ -649,29 +679,40 @@ table["rank on the mask"] = located["rank"].astype(float).round(3)
 table
 
 # %% [markdown]
-# **What you should see.** The mean area with its 95 % interval; a star where the method differs
-# from noise on these images (a paired permutation test at 5 %, corrected for the number of methods
-# after Holm). **ROAD** is deletion once more, but a deleted pixel is interpolated from its
-# neighbours, so that the network does not see that something was cut (Rong et al., 2022); high is
-# right.
+# **What you should see.** The mean area with its 95 % interval, and a star where the method is
+# better than noise by more than chance explains. (If it did not matter which map is which, swapping
+# the two on some of the images would often make as large a difference: a permutation test. Nine
+# methods have nine chances of a lucky result, and Holm's correction allows for that.) **ROAD** also
+# deletes, but a deleted pixel is interpolated from its neighbours, so that there is no visible hole
+# (Rong et al., 2022). It deletes twice, the least relevant pixels first and the most relevant
+# first; the number is half the difference of the two areas. High is right, and noise gets about 0.
 #
-# Compare with *random* before you compare two methods: what has no star has told you nothing about
-# this network. Then with *center* and *edges*: how much of a good number needs no network at all?
-# And look up guided backpropagation, which failed in section 9: a map can do well here without
-# listening to the network, because the network happens to need the edges that it draws. No single
-# test is enough.
+# Compare with *random* before you compare two methods: without a star you cannot claim, from these
+# images, that a map beats noise. A star is not enough, either: see which stars *center* and *edges*
+# have, and they know nothing of the network.
 #
-# Look for a method that does well by one measure and badly by another. Deletion rewards maps that
-# find *some* fragile pixels: scattered deletions are a texture that the network has never seen, and
-# it may fall for that reason alone. How early *random* falls tells how fragile this network is.
-# Insertion rewards maps that keep a region whole, as Grad-CAM's blobs do.
+# And look up guided backpropagation, which in section 9 hardly noticed that the upper half of the
+# network was gone. Compare it with *edges*: where it does much better, as on `shapes`, it does not
+# just draw edges. It shows what the lower layers respond to, and in a picture with one object that
+# is often the right place. Deletion asks whether the right pixels come first, not whether the map
+# would change with the decision. No single test is enough.
+#
+# Look for a method that does well by one measure and badly by another; on `shapes` the blobs of
+# occlusion and Grad-CAM win at deletion, and the speckles of SmoothGrad at insertion. One reason
+# can be the replacement itself: holes are a texture that the network has never seen, and it may
+# fall because of the holes, not because of what they hide. *random* measures this: the earlier its
+# deletion curve falls, the more fragile is the network, and the less a fast fall proves.
+#
+# Now take out what you wrote down in section 8. Where does your choice stand in this table, and by
+# which column would you have been right?
 
 # %% [markdown]
 # ## 12. The protocol decides
 #
 # *6 minutes.* "Deletion" is not one measure. What does a deleted pixel show: the mean colour,
 # black, its neighbours? How many go at a time? Is it the probability that is followed, or the
-# logit? Each tool that people use has answered for you. The same maps, by four of them:
+# logit? Each tool that people use has answered for you. The same maps, by four of them: ours, that
+# of RISE's authors, that of Xplique (a library for TensorFlow), and ROAD's way of filling in.
 
 # %%
 few = slice(0, 16)
@@ -679,7 +720,7 @@ protocols = {
     "ours\n(mean colour)": "practical",
     "RISE\n(ImageNet's mean)": "rise",
     "Xplique\n(black, logit)": "xplique",
-    "ROAD\n(interpolated)": "road",
+    "ROAD's pixels\n(interpolated)": "road",
 }
 deleted = {
     label: {
@@ -701,10 +742,11 @@ ax.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# **What you should see.** Lines that cross. Each crossing is a pair of methods of which two papers,
-# with two protocols, would report opposite results, on the same network, images and maps. Where
-# the lines run side by side the ranking does not hang on the protocol, and may be reported, with
-# the protocol beside it.
+# **What you should see.** Lines that cross. Where neighbours swap places it may be chance: these are
+# 16 images, and section 11 showed how wide the intervals are. But a method that goes from the first
+# places to the sixth or eighth would be praised in one paper and dismissed in another, on the same
+# network, images and maps. Lines that never cross agree under these four protocols; report them
+# with the protocol.
 
 # %% [markdown]
 # ## 13. Try it yourself

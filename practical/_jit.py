@@ -35,8 +35,8 @@ def jit(function: Callable, *, static_argnames: Sequence[str] = ()) -> Callable:
     def call(*args, **kwargs):
         if is_traced((args, kwargs)):
             return function(*args, **kwargs)  # compiler options belong to the outermost jit
-        if not _options():
-            return compiled()(*args, **kwargs)
+        if not _options() or _is_double((args, kwargs)):
+            return without_options()(*args, **kwargs)
         try:
             return jax.block_until_ready(compiled()(*args, **kwargs))
         except jax.errors.JaxRuntimeError as error:
@@ -106,6 +106,15 @@ class _Mixed:
 def is_traced(tree) -> bool:
     """Return whether any leaf of `tree` is a tracer: its values cannot be looked at."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _is_double(tree) -> bool:
+    """Return whether JAX would compute with `tree` in float64, where YNNPACK takes tenfold."""
+    return any(
+        jax.dtypes.canonicalize_dtype(leaf.dtype) == np.float64
+        for leaf in jax.tree.leaves(tree)
+        if isinstance(leaf, jax.Array | np.ndarray) and leaf.dtype == np.float64
+    )
 
 
 @functools.cache

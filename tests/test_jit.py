@@ -390,6 +390,25 @@ def test_a_program_that_the_options_refuse_runs_without_them(monkeypatch):
     monkeypatch.setattr(jax, "block_until_ready", real)
 
 
+def test_float64_is_compiled_without_the_options(monkeypatch):
+    from practical import _jit
+
+    seen, real = [], jax.jit
+
+    def watched(function, **options):
+        seen.append(options.pop("compiler_options", None))
+        return real(function, **options)
+
+    monkeypatch.setattr(_jit, "_options", lambda: {"some": "option"})
+    monkeypatch.setattr(jax, "jit", watched)
+    half = _jit.jit(lambda x: x / 2)
+    assert half(np.float64([3])).dtype == jnp.float32  # JAX's own rule, without x64
+    assert seen == [{"some": "option"}]
+    with jax.enable_x64(True):
+        assert half(np.float64([3])).dtype == jnp.float64
+    assert seen == [{"some": "option"}, None]
+
+
 def test_the_programs_that_jaxlib_refuses_with_these_options():
     """The reason for the fallback: transposed batched products, as jnp.linalg.solve has them."""
     from practical import _jit
