@@ -295,9 +295,9 @@ plotting.plot_methods(images, maps, names, units=dict.fromkeys(maps, "logits"))
 plt.suptitle("The slope at the image alone, and averaged over the way from black")
 plt.show()
 # %% [markdown]
-# **What you should see.** Both are grainy, but not alike. In `shapes`, the ring, nearly empty above,
-# appears below, and the dark arrow nearly disappears. One thing can be checked without a metric: do
-# the contributions add up?
+# **What you should see.** Both are grainy, but not alike. In `shapes`, the ring, nearly empty
+# above, appears below, and the dark arrow nearly disappears. One thing can be checked without a
+# metric: do the contributions add up?
 
 # %%
 many = dataset.select(slice(0, 16))
@@ -542,9 +542,10 @@ plt.show()
 # ## 10. Where the evidence is known
 #
 # *8 minutes.* In `shapes` the class enters the object's outline and nothing else, so the evidence
-# lies on the object and along its edge, and every image has its mask. Photographs have no such mask, but a mosaic has:
-# put two images of the class among two others, and whatever speaks for the class must lie in its
-# own two quadrants (Arias-Duart et al., 2022). In both cases we can ask what no eye needs to judge:
+# lies on the object and along its edge, and every image has its mask. Photographs have no such
+# mask, but a mosaic has: put two images of the class among two others, and whatever speaks for the
+# class must lie in its own two quadrants (Arias-Duart et al., 2022). In both cases we can ask what
+# no eye needs to judge:
 #
 # - **mass**: which share of the positive relevance lies on the mask?
 # - **rank**: of the $K$ pixels that the map ranks highest, with $K$ the mask's area, which share
@@ -552,8 +553,8 @@ plt.show()
 # - **pointing game**: does the highest pixel lie on it?
 #
 # A large object is easier to hit, so each is corrected for chance: 0 is what noise gets on average,
-# 1 is the most there is. *Rank* reaches 1 only if the map fills the whole mask. But the evidence may
-# be a part of the object, an outline or a face. A map that marks that part alone is right, and
+# 1 is the most there is. *Rank* reaches 1 only if the map fills the whole mask. But the evidence
+# may be a part of the object, an outline or a face. A map that marks that part alone is right, and
 # loses rank to a blob; *mass* and the pointing game do not ask for filling.
 
 # %%
@@ -586,9 +587,9 @@ located = pd.DataFrame(rows).T.sort_values("rank", ascending=False)
 located.astype(float).round(3)
 
 # %% [markdown]
-# **What you should see.** Every explanation should beat *random*, which is near 0 (the pointing game
-# counts hits, so on few images it is not exactly 0), and it had better beat *center* and *edges*,
-# which never saw the network. Not all of them do so by every measure.
+# **What you should see.** Every explanation should beat *random*, which is near 0 (the pointing
+# game counts hits, so on few images it is not exactly 0), and it had better beat *center* and
+# *edges*, which never saw the network. Not all of them do so by every measure.
 #
 # Mind what was assumed: that the network looks where the evidence is. It may have found something
 # else, a shadow or a colour that goes with the class; then a map that points there is right, and
@@ -742,11 +743,11 @@ ax.invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# **What you should see.** Lines that cross. Where neighbours swap places it may be chance: these are
-# 16 images, and section 11 showed how wide the intervals are. But a method that goes from the first
-# places to the sixth or eighth would be praised in one paper and dismissed in another, on the same
-# network, images and maps. Lines that never cross agree under these four protocols; report them
-# with the protocol.
+# **What you should see.** Lines that cross. Where neighbours swap places it may be chance: these
+# are 16 images, and section 11 showed how wide the intervals are. But a method that goes from the
+# first places to the sixth or eighth would be praised in one paper and dismissed in another, on the
+# same network, images and maps. Lines that never cross agree under these four protocols; report
+# them with the protocol.
 
 # %% [markdown]
 # ## 13. Try it yourself
