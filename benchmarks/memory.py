@@ -23,7 +23,7 @@ GROWING = {
     "occlusion": ("stride", 112, 56, {"window": 112}),  # 4 and 9 squares
     "rise": ("samples", 2, 8, {}),
     "lime": ("samples", 2, 8, {}),
-    "kernel_shap": ("samples", 8, 12, {}),
+    "kernel_shap": ("samples", 24, 48, {}),
     "integrated_gradients": ("steps", 2, 6, {}),
     "expected_gradients": ("samples", 2, 6, {}),
     "smooth_grad": ("samples", 2, 6, {}),
@@ -125,9 +125,8 @@ def explain(options: argparse.Namespace) -> None:
         if method.needs != "nothing":
             given["chunk_size"] = options.chunk_size
         if name in ("lime", "kernel_shap"):
-            quarters = np.arange(4).reshape(2, 2)
-            quarters = quarters.repeat(side // 2, 0).repeat(side // 2, 1)
-            given["segments"] = np.broadcast_to(quarters, images.shape[:3])
+            eighths = np.arange(side)[:, None] * 2 // side * 4 + np.arange(side) * 4 // side
+            given["segments"] = np.broadcast_to(eighths, images.shape[:3])
         maps = method.heatmap(model, images, np.arange(options.batch), **given)
         assert np.isfinite(np.asarray(maps)).all()
     # Linux counts in KiB.
