@@ -113,11 +113,21 @@ def test_calls_with_the_defaults():
     assert METHODS["random"].calls(64) == (0, 0)
 
 
-def test_heatmap_sums_the_channels(small):
-    for name in ("gradient", "saliency"):
-        maps = METHODS[name](small, IMAGES, [0, 1])
-        maps = maps if maps.ndim == 3 else jnp.sum(maps, -1)
-        np.testing.assert_allclose(METHODS[name].heatmap(small, IMAGES, [0, 1]), maps, rtol=1e-6)
+def test_heatmap_sums_contributions_and_takes_the_largest_of_slopes(small):
+    def of(name):
+        method = METHODS[name]
+        return method(small, IMAGES, [0, 1]), method.heatmap(small, IMAGES, [0, 1])
+
+    for name in ("gradient", "gradient_x_input", "integrated_gradients"):
+        maps, heat = of(name)
+        np.testing.assert_allclose(heat, jnp.sum(maps, -1), rtol=1e-6)
+    maps, heat = of("saliency")
+    np.testing.assert_array_equal(heat, maps)
+    maps, heat = of("smooth_grad")
+    np.testing.assert_array_equal(heat, jnp.abs(maps).max(-1))
+    assert {name for name, method in METHODS.items() if method.reduce != "sum"} == {
+        "smooth_grad", "guided_backprop", "guided_grad_cam"
+    }  # fmt: skip
 
 
 def test_what_suits_a_model(small, resnet):

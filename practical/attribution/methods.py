@@ -40,6 +40,10 @@ class Method:
     forwards: str = "0"  # images that the model answers for, to explain one
     gradients: str = "0"  # images that it is differentiated for, to explain one
     unit: str = ""  # of its values; "" where only the pattern within an image counts
+    # From channels to one value a pixel: contributions add up, and where the channels' slopes have
+    # opposite signs their sum would hide that the pixel matters, so their authors' maps take the
+    # largest magnitude.
+    reduce: str = "sum"
     random: bool = False  # takes a `key`
 
     @property
@@ -59,8 +63,8 @@ class Method:
     def heatmap(
         self, model: Model, images: Images, targets: Targets, **options
     ) -> Float[Array, "batch height width"]:
-        """Return the function's maps with one value a pixel: its sum over the channels."""
-        return heatmap(self.function(model, images, targets, **options))
+        """Return the function's maps with one value a pixel, the channels reduced by `reduce`."""
+        return heatmap(self.function(model, images, targets, **options), reduce=self.reduce)
 
     def calls(self, side: int, **options) -> tuple[int, int]:
         """Return how many images the model answers for, and is differentiated for, to explain one.
@@ -129,7 +133,7 @@ METHODS: dict[str, Method] = _Methods(
     ),
     smooth_grad=Method(
         smooth_grad, "Smilkov et al. 2017", "gradient", gradients="samples", unit=_SLOPE,
-        random=True,
+        random=True, reduce="max_abs",
     ),
     squaregrad=Method(
         squaregrad, "Hooker et al. 2019", "gradient", gradients="samples",
@@ -140,7 +144,7 @@ METHODS: dict[str, Method] = _Methods(
         unit=f"({_SLOPE})²", random=True,
     ),
     guided_backprop=Method(
-        guided_backprop, "Springenberg et al. 2015", "ReLUs", gradients="1"
+        guided_backprop, "Springenberg et al. 2015", "ReLUs", gradients="1", reduce="max_abs"
     ),
     grad_cam=Method(
         grad_cam, "Selvaraju et al. 2017", "features and head", gradients="1", unit=_LOGIT
@@ -149,7 +153,8 @@ METHODS: dict[str, Method] = _Methods(
         grad_cam_plus_plus, "Chattopadhyay et al. 2018", "features and head", gradients="1"
     ),
     guided_grad_cam=Method(
-        guided_grad_cam, "Selvaraju et al. 2017", "features and head", gradients="2"
+        guided_grad_cam, "Selvaraju et al. 2017", "features and head", gradients="2",
+        reduce="max_abs",
     ),
     layerwise_relevance=Method(
         layerwise_relevance, "Bach et al. 2015", "Classifier", gradients="1", unit=_LOGIT
