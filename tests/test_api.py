@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "practical"
 MODULES = {
     name: importlib.import_module(f"practical.{name}")
     for name in (
-        "attribution", "augmentation", "baselines", "data", "data.shapes", "evaluation", "metrics",
-        "models", "plotting", "training", "widgets",
+        "attribution", "augmentation", "baselines", "data", "data.shapes", "evaluation",
+        "explainfix", "metrics", "models", "plotting", "training", "widgets",
     )
 }  # fmt: skip
 # What a call cannot do without, by name: no default would be right.
@@ -28,6 +28,9 @@ POSITIONS_WITH_DEFAULT = {
     "plot_heatmap": {"image"},
     "plot_methods": {"titles"},
     "main": {"arguments"},
+    "ghaar": {"a"},
+    "ghaar4": {"a"},
+    "steered_dct": {"powers"},
 }
 VARIADIC = {"calls", "heatmap"}  # METHODS' own: they pass a method's options on  # fmt: skip
 
