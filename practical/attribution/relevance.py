@@ -182,8 +182,7 @@ def _through_block(block: Block, maps: Array, relevance: _Relevance, rules: _Rul
         outputs.append(convolution(inputs[-1]))
         inputs.append(jax.nn.relu(outputs[-1]))
     branch = outputs[-1]
-    shortcut = block.shortcut(maps, branch)
-    skip = maps if shortcut is None else shortcut(maps)
+    skip = maps if block.downsample is None else block.downsample(maps)
     to_branch, to_skip = _through_sum(branch, skip, relevance, rules)
     for convolution, below, above in zip(
         block.convolutions[::-1], inputs[-2::-1], outputs[::-1], strict=True
@@ -191,8 +190,8 @@ def _through_block(block: Block, maps: Array, relevance: _Relevance, rules: _Rul
         # After the last convolution there is no ReLU, so its outputs below 0 count, too.
         signed = above is branch
         to_branch = _through_convolution(convolution, below, above, to_branch, rules, signed)
-    if shortcut is not None:
-        to_skip = _through_convolution(shortcut, maps, skip, to_skip, rules, True)
+    if block.downsample is not None:
+        to_skip = _through_convolution(block.downsample, maps, skip, to_skip, rules, True)
     return _Relevance(to_branch.slopes + to_skip.slopes, to_branch.glow + to_skip.glow)
 
 

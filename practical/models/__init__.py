@@ -9,15 +9,18 @@ from practical.models.classifier import (
 )
 from practical.models.loading import load_model
 from practical.models.predict import predict
+from practical.models.size import Size, size
 from practical.models.split import Split
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Classifier",
+    "Size",
     "Split",
     "from_torchvision",
     "load_model",
     "new_resnet",
     "predict",
+    "size",
 ]

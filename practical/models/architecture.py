@@ -1,15 +1,37 @@
 """What a ResNet is made of, as a value; and the jax-resnet module that it describes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import NamedTuple
 
+import jax.numpy as jnp
 from flax import linen as nn
-from jax_resnet import ResNet, ResNetBlock, ResNetBottleneckBlock, Sequential
+from jax_resnet import Sequential
 from jax_resnet.common import ConvBlock
+from jax_resnet.resnet import ResNetSkipConnection
 
 from practical.models.convolution import Conv
+
+_ConvBlock = partial(ConvBlock, conv_cls=Conv)
+
+
+class BlockPlan(NamedTuple):
+    """One residual block: convolutions one after the other, and what their sum is with."""
+
+    name: str  # torchvision's
+    layer: int  # its number in the jax-resnet module
+    inputs: int  # channels
+    sides: tuple[int, ...]  # of each convolution's kernel
+    widths: tuple[int, ...]  # output channels of each convolution; the last are the block's
+    strides: tuple[int, ...]  # of each convolution
+    groups: tuple[int, ...]  # of each convolution
+    downsample: bool  # whether a 1x1 convolution is on the skip, or nothing
+
+    @property
+    def stride(self) -> int:
+        """Of the block as a whole, and of its skip."""
+        return max(self.strides)
 
 
 @dataclass(frozen=True)
@@ -26,51 +48,63 @@ class Architecture:
     pool: bool = True  # 3x3 stride-2 max-pool after the stem
     groups: int = 1  # of the bottleneck's 3x3 convolutions (ResNeXt)
     expansion: int = 1  # a stage's output channels over its width
+    # For each block in order, the channels between its convolutions where they are not the
+    # stage's width, as in a pruned network: one number for "basic", two for "bottleneck".
+    hidden: tuple[tuple[int, ...], ...] | None = None
+    # Whether a convolution is on the skip of the first stage; None where it is if channels differ.
+    projection: bool | None = None
 
     def module(self) -> Sequential:
         """Return the jax-resnet module: stem, pool, blocks, global average pool, dense."""
-        if self.block == "basic":
-            block = ResNetBlock
-        else:
-            # jax-resnet computes the width as n_hidden * base_width / 64 * groups.
-            block = partial(
-                ResNetBottleneckBlock,
-                expansion=self.expansion,
-                groups=self.groups,
-                base_width=cast(int, 64 / self.groups),
-            )
-        extra = {} if self.pool else {"pool_fn": _keep}
-        return ResNet(
-            block,
-            stage_sizes=self.stage_sizes,
-            hidden_sizes=self.widths,
-            n_classes=self.classes,
-            conv_cls=Conv,
-            stem_cls=partial(
-                _Stem, width=self.stem_width, kernel=self.stem_kernel, stride=self.stem_stride
-            ),
-            **extra,
+        return Sequential(
+            [
+                _Stem(self.stem_width, self.stem_kernel, self.stem_stride),
+                _max_pool if self.pool else _keep,
+                *map(_Block, self.blocks()),
+                partial(jnp.mean, axis=(1, 2)),
+                nn.Dense(self.classes),
+            ]
         )
+
+    def blocks(self) -> Iterator[BlockPlan]:
+        """Yield the residual blocks from the input on."""
+        # torchvision's bottleneck strides in its 3x3 convolution, and has its groups there.
+        sides, striding = ((3, 3), 0) if self.block == "basic" else ((1, 3, 1), 1)
+        inputs, number = self.stem_width, 0
+        for stage, (size, width) in enumerate(
+            zip(self.stage_sizes, self.widths, strict=True), start=1
+        ):
+            outputs = width * self.expansion
+            for block in range(size):
+                inside = (width,) * (len(sides) - 1) if self.hidden is None else self.hidden[number]
+                differs = inputs != outputs if self.projection is None else self.projection
+                stride = 2 if stage > 1 and block == 0 else 1
+                yield BlockPlan(
+                    name=f"layer{stage}.{block}",
+                    layer=2 + number,
+                    inputs=inputs,
+                    sides=sides,
+                    widths=(*inside, outputs),
+                    strides=tuple(stride if i == striding else 1 for i in range(len(sides))),
+                    groups=tuple(
+                        self.groups if i == 1 and self.block == "bottleneck" else 1
+                        for i in range(len(sides))
+                    ),
+                    downsample=block == 0 and (stage > 1 or differs),
+                )
+                inputs, number = outputs, number + 1
 
     def convolutions(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         """Yield (torchvision name, its batch norm's name, path of the jax-resnet ConvBlock)."""
         yield "conv1", "bn1", ("layers_0", "ConvBlock_0")
-        layer = 2
-        channels = self.stem_width
-        for stage, (blocks, width) in enumerate(
-            zip(self.stage_sizes, self.widths, strict=True), start=1
-        ):
-            for block in range(blocks):
-                name = f"layer{stage}.{block}"
-                for conv in range(2 if self.block == "basic" else 3):
-                    place = (f"layers_{layer}", f"ConvBlock_{conv}")
-                    yield f"{name}.conv{conv + 1}", f"{name}.bn{conv + 1}", place
-                strided = stage > 1 and block == 0
-                if strided or channels != width * self.expansion:
-                    place = (f"layers_{layer}", "ResNetSkipConnection_0", "ConvBlock_0")
-                    yield f"{name}.downsample.0", f"{name}.downsample.1", place
-                channels = width * self.expansion
-                layer += 1
+        for block in self.blocks():
+            layer = f"layers_{block.layer}"
+            for conv in range(len(block.widths)):
+                names = f"{block.name}.conv{conv + 1}", f"{block.name}.bn{conv + 1}"
+                yield *names, (layer, f"ConvBlock_{conv}")
+            if block.downsample:
+                names = f"{block.name}.downsample.0", f"{block.name}.downsample.1"
+                yield *names, (layer, "ResNetSkipConnection_0", "ConvBlock_0")
 
     @property
     def dense(self) -> str:
@@ -84,17 +118,45 @@ class _Stem(nn.Module):
     width: int
     kernel: int
     stride: int
-    conv_block_cls: Callable[..., nn.Module] = ConvBlock
 
     @nn.compact
     def __call__(self, x):
         pad = self.kernel // 2
-        return self.conv_block_cls(
+        return _ConvBlock(
             self.width,
             kernel_size=(self.kernel, self.kernel),
             strides=(self.stride, self.stride),
             padding=[(pad, pad), (pad, pad)],
         )(x)
+
+
+class _Block(nn.Module):
+    """jax-resnet's blocks, whose convolutions' widths are not arguments there."""
+
+    plan: BlockPlan
+
+    @nn.compact
+    def __call__(self, x):
+        plan, branch, last = self.plan, x, len(self.plan.widths) - 1
+        for i, (side, width) in enumerate(zip(plan.sides, plan.widths, strict=True)):
+            branch = _ConvBlock(
+                width,
+                kernel_size=(side, side),
+                strides=(plan.strides[i], plan.strides[i]),
+                padding=((side // 2, side // 2), (side // 2, side // 2)),
+                groups=plan.groups[i],
+                is_last=i == last,
+            )(branch)
+        if plan.downsample:
+            skip = ResNetSkipConnection((plan.stride, plan.stride), _ConvBlock)
+            # Of the sum's shape it uses the last axis, and leaves the convolution out where the
+            # shape is its input's; torchvision's never does.
+            x = skip(x, plan.widths[-1:])
+        return nn.relu(branch + x)
+
+
+def _max_pool(x):
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # type: ignore[arg-type]
 
 
 def _keep(x):

@@ -152,8 +152,7 @@ class Classifier:
         try:
             about = json.loads(metadata["practical"])
             fields: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in about["architecture"].items()
+                name: _tuples(value) for name, value in about["architecture"].items()
             }
             architecture = Architecture(**fields)
             class_names = tuple(about["class_names"])
@@ -266,6 +265,10 @@ def _three(name: str, values: Sequence[float]) -> jax.Array:
         rule = "finite and above 0" if name == "std" else "finite"
         raise ValueError(f"{name} must be {rule} in each channel, got {values!r}")
     return jnp.asarray(array)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _descend(tree: Any, place: Sequence[str]) -> Any:

@@ -100,18 +100,8 @@ class Block:
         for convolution in self.convolutions[:-1]:
             branch = jax.nn.relu(convolution(branch))
         branch = self.convolutions[-1](branch)
-        shortcut = self.shortcut(maps, branch)
-        return jax.nn.relu(branch + (maps if shortcut is None else shortcut(maps)))
-
-    def shortcut(
-        self, maps: Float[Array, "b h w c"], branch: Float[Array, "b y x o"]
-    ) -> Convolution | None:
-        """Return the skip's convolution, or None where the skip is the input itself.
-
-        jax-resnet decides it by the shapes of both, so it is the input, too, where a stride of 2
-        leaves a map of one pixel as it is.
-        """
-        return self.downsample if maps.shape != branch.shape else None
+        skip = maps if self.downsample is None else self.downsample(maps)
+        return jax.nn.relu(branch + skip)
 
 
 @partial(
@@ -173,24 +163,17 @@ def fold(model: Classifier) -> Folded:
             groups=groups,
         )
 
-    # torchvision's bottleneck strides in its 3x3 convolution, and has its groups there.
-    convolutions, striding = (2, 0) if architecture.block == "basic" else (3, 1)
     blocks = []
-    for stage, size in enumerate(architecture.stage_sizes, start=1):
-        for index in range(size):
-            name = f"layer{stage}.{index}"
-            stride = 2 if stage > 1 and index == 0 else 1
-            branch = [
-                convolution(
-                    f"{name}.conv{number + 1}",
-                    stride=stride if number == striding else 1,
-                    groups=architecture.groups if number == 1 and convolutions == 3 else 1,
-                )
-                for number in range(convolutions)
-            ]
-            down = f"{name}.downsample.0"
-            skip = convolution(down, stride=stride) if down in places else None
-            blocks.append(Block(tuple(branch), skip))
+    for plan in architecture.blocks():
+        branch = [
+            convolution(f"{plan.name}.conv{number}", stride=stride, groups=groups)
+            for number, (stride, groups) in enumerate(
+                zip(plan.strides, plan.groups, strict=True), start=1
+            )
+        ]
+        down = f"{plan.name}.downsample.0"
+        skip = convolution(down, stride=plan.stride) if plan.downsample else None
+        blocks.append(Block(tuple(branch), skip))
     dense = model.variables["params"][architecture.dense]
     return Folded(
         mean=model.mean,

@@ -1,6 +1,7 @@
 """torchvision's names and layouts for a ResNet's weights, to and from jax-resnet's."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,23 @@ def read_architecture(
 
     stem = shape("conv1.weight")
     bottleneck = "layer1.0.conv3.weight" in state_dict
-    stage_sizes, widths = [], []
+    last = "conv3" if bottleneck else "conv2"
+    stage_sizes, widths, outputs = [], [], []
+    hidden: list[tuple[int, ...]] = []
     while f"layer{len(widths) + 1}.0.conv1.weight" in state_dict:
         stage = f"layer{len(widths) + 1}"
         widths.append(shape(f"{stage}.0.conv1.weight")[0])
+        outputs.append(shape(f"{stage}.0.{last}.weight")[0])
         blocks = 0
         while f"{stage}.{blocks}.conv1.weight" in state_dict:
+            inside = ("conv1", "conv2") if bottleneck else ("conv1",)
+            hidden.append(tuple(shape(f"{stage}.{blocks}.{conv}.weight")[0] for conv in inside))
             blocks += 1
         stage_sizes.append(blocks)
-    last = "conv3" if bottleneck else "conv2"
     first_width, second = shape("layer1.0.conv1.weight")[0], shape("layer1.0.conv2.weight")
-    return Architecture(
+    # At least 1, also for shapes that no ResNet has: `to_variables` says which.
+    expansion = max(1, outputs[0] // first_width)
+    architecture = Architecture(
         block="bottleneck" if bottleneck else "basic",
         stage_sizes=tuple(stage_sizes),
         widths=tuple(widths),
@@ -54,10 +61,21 @@ def read_architecture(
         stem_kernel=stem[2],
         stem_stride=stem_stride,
         pool=pool,
-        # At least 1, also for shapes that no ResNet has: `to_variables` says which.
         groups=max(1, first_width // second[1]),
-        expansion=max(1, shape(f"layer1.0.{last}.weight")[0] // first_width),
+        expansion=expansion,
     )
+    if (stem[0] != outputs[0]) != ("layer1.0.downsample.0.weight" in state_dict):
+        architecture = replace(architecture, projection=stem[0] == outputs[0])
+    regular = tuple(block.widths for block in architecture.blocks())
+    found = tuple(
+        (*inside, outputs[stage])
+        for inside, stage in zip(hidden, np.repeat(range(len(widths)), stage_sizes), strict=True)
+    )
+    if found != regular:  # a pruned network
+        architecture = replace(
+            architecture, widths=tuple(outputs), expansion=1, hidden=tuple(hidden)
+        )
+    return architecture
 
 
 def to_variables(architecture: Architecture, state_dict: Mapping[str, np.ndarray]) -> dict:
