@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 
@@ -45,3 +46,12 @@ def one_key(key: Array | None) -> Array:
             f"got {dtype} of shape {jnp.shape(key)}"
         )
     return key
+
+
+def generator(key: Array | None) -> np.random.Generator:
+    """Return NumPy's generator, seeded by `key`: nothing to compile for each shape.
+
+    Raises:
+        ValueError: If `key` is not one typed key of JAX's.
+    """
+    return np.random.default_rng(np.asarray(jax.random.key_data(one_key(key))).tolist())

@@ -118,9 +118,10 @@ def test_an_images_spectrum_weighs_filters_by_finite_differences(reference):
     model, images, targets = reference
     kernel = np.asarray(model.kernels()["conv1"])
 
+    @jax.jit
     def logit(changed):
         answer = model.replace_kernels({"conv1": changed})(jnp.asarray(images[:1]))
-        return float(answer[0, targets[0]])
+        return answer[0, targets[0]]
 
     weights = np.zeros(kernel.shape[2:])
     for o in range(2):  # two of the filters are enough, and the others are cut from both
@@ -128,9 +129,7 @@ def test_an_images_spectrum_weighs_filters_by_finite_differences(reference):
             step = np.zeros_like(kernel)
             step[y, x, 0, o] = 1e-3
             weights[0, o] += abs(logit(kernel + step) - logit(kernel - step)) / 2e-3
-    slopes = jax.grad(
-        lambda k: model.replace_kernels({"conv1": k})(jnp.asarray(images[:1]))[0, targets[0]]
-    )(jnp.asarray(kernel))
+    slopes = jax.jit(jax.grad(logit))(jnp.asarray(kernel))
     np.testing.assert_allclose(np.abs(slopes).sum((0, 1))[0, :2], weights[0, :2], rtol=5e-2)
     filters = kernel.transpose(2, 3, 0, 1).reshape(-1, 7, 7)
     expected = energy_spectrum(filters, np.abs(slopes).sum((0, 1)).ravel())

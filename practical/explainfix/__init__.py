@@ -1,5 +1,7 @@
-"""What a network's filters look for: DCT bases and spectra of convolution kernels (ExplainFix)."""
+"""What a network's filters look for: spectra, filters that are fixed, pruning (ExplainFix)."""
 
+from practical.explainfix.channels import Pruned, remove_channels
+from practical.explainfix.fixed import INITIALISATIONS, freeze_spatial, initialise_spatial
 from practical.explainfix.kernels import (
     PolynomialSine,
     dct_basis,
@@ -8,6 +10,12 @@ from practical.explainfix.kernels import (
     new_polynomial_sine,
     polynomial_sine,
     steered_dct,
+)
+from practical.explainfix.pruning import (
+    channel_prune,
+    filter_saliency,
+    largest_percent,
+    zero_filters,
 )
 from practical.explainfix.spectra import (
     Interval,
@@ -22,20 +30,29 @@ from practical.explainfix.spectra import (
 )
 
 __all__ = [
+    "INITIALISATIONS",
     "Interval",
     "PolynomialSine",
+    "Pruned",
     "Spectra",
     "Spectrum",
+    "channel_prune",
     "compare_spectra",
     "dct_basis",
     "diagonal_order",
     "energy_spectrum",
+    "filter_saliency",
     "filter_spectra",
+    "freeze_spatial",
     "ghaar",
     "ghaar4",
+    "initialise_spatial",
+    "largest_percent",
     "new_polynomial_sine",
     "polynomial_sine",
+    "remove_channels",
     "saliency_spectra",
     "spectra_interval",
     "steered_dct",
+    "zero_filters",
 ]

@@ -53,7 +53,7 @@ def ghaar(
     d: Weight,
     a: Weight = 0.0,
     *,
-    frequency: float = 1.0,
+    frequency: Weight = 1.0,
 ) -> Float[Array, "... size size"]:
     """Return generalised Haar kernels: smooth steps, steered to any orientation.
 
@@ -67,7 +67,7 @@ def ghaar(
         d: Of the diagonal.
         a: Of the approximation, a constant. Without it, and with an odd frequency, kernels sum
             to 0.
-        frequency: Half waves along a side.
+        frequency: Half waves along a side; one number, for all kernels.
 
     Raises:
         ValueError: If `size` is below 1, weights are not finite, or all of a kernel's are 0.

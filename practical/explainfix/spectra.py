@@ -170,13 +170,7 @@ def saliency_spectra(
     References:
         Gaudio et al., ExplainFix, WIREs Data Mining and Knowledge Discovery, 2022, section 3.3.
     """
-    if per not in ("image", "minibatch"):
-        raise ValueError(f"per must be 'image' or 'minibatch', got {per!r}")
-    if (batch_size is None) == (per == "minibatch"):
-        raise ValueError(
-            f"batch_size must be given for per='minibatch' and only there, got {batch_size!r} for "
-            f"per={per!r}"
-        )
+    check_per(per, batch_size)
     check_count("chunk_size", chunk_size)
     kernels = spatial_kernels(model)
     inputs = check_inputs(model, images, targets)
@@ -321,6 +315,17 @@ def spatial_kernels(model: Any) -> dict[str, Float[Array, "h w i o"]]:
         if not is_traced(kernel) and not np.isfinite(np.asarray(kernel)).all():
             raise ValueError(f"model must have finite kernels, got NaN or infinity in {name}")
     return kernels
+
+
+def check_per(per: str, batch_size: int | None) -> None:
+    """Raise ValueError unless `per` is known, and `batch_size` given for minibatches alone."""
+    if per not in ("image", "minibatch"):
+        raise ValueError(f"per must be 'image' or 'minibatch', got {per!r}")
+    if (batch_size is None) == (per == "minibatch"):
+        raise ValueError(
+            f"batch_size must be given for per='minibatch' and only there, got {batch_size!r} for "
+            f"per={per!r}"
+        )
 
 
 def _weigh(model, kernels, slopes):

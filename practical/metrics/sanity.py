@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from scipy.stats import rankdata
 
 from practical._inputs import Images, Model, Targets, check_count, check_finite, check_inputs
-from practical._keys import one_key
+from practical._keys import generator, one_key
 from practical.models.classifier import Classifier
 
 MODES = ("cascading", "independent")
@@ -210,7 +210,7 @@ def permute_entries(tree: Any, *, key: Array | None = None) -> Any:
         Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, which initialises anew.
     """
     # On the host: jax.random.permutation would compile a program for every shape of a network.
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(one_key(key))))
+    rng = generator(key)
 
     def permute(leaf):
         if not isinstance(leaf, jax.Array | np.ndarray):

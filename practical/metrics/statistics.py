@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from practical._inputs import ArrayLike, check_count, check_finite
-from practical._keys import one_key
+from practical._keys import generator, one_key
 
 _BLOCK = 2**20  # numbers in memory at a time, of however many samples
 
@@ -111,7 +111,7 @@ def permutation_test(
         Biology 9, 2010.
     """
     a, b = _pair(first, second, axes=1)
-    samples, random = check_count("samples", samples), _generator(key)
+    samples, random = check_count("samples", samples), generator(key)
     count = len(a)
     differences = a - b
     observed = abs(differences.sum())
@@ -196,7 +196,7 @@ def rank_agreement(
     """
     a, b = _pair(first, second, axes=2)
     _check_level(level)
-    samples, random = check_count("samples", samples), _generator(key)
+    samples, random = check_count("samples", samples), generator(key)
     count, methods = a.shape
     taus = [
         _tau_b(_order(weights, a), _order(weights, b))
@@ -239,11 +239,6 @@ def _precision(*values: ArrayLike) -> float:
 
 def _float32(values: float | np.ndarray) -> Array:
     return jnp.asarray(values, jnp.float32)
-
-
-def _generator(key: Array | None) -> np.random.Generator:
-    """Return NumPy's generator, seeded by `key`: nothing to compile for each number of images."""
-    return np.random.default_rng(np.asarray(jax.random.key_data(one_key(key))).tolist())
 
 
 def _blocks(samples: int, width: int) -> Iterator[int]:

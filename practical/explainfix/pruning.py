@@ -1,0 +1,286 @@
+"""Taking filters that do not matter out of a network, and the channels that are left without any.
+
+`filter_saliency` says how much each spatial filter matters, `zero_filters` sets some of them to 0,
+and `channels.remove_channels` makes the network smaller by the channels that no filter writes or
+none reads. `channel_prune` is the three in a row. None changes the network that it is given.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from practical._chunks import fold_pairs
+from practical._inputs import ArrayLike, check_count, check_inputs
+from practical._jit import jit
+from practical._keys import generator, one_key
+from practical.explainfix.channels import Pruned, keep, remove_channels
+from practical.explainfix.fixed import draw_kaiming
+from practical.explainfix.spectra import check_per, spatial_kernels
+from practical.models import Classifier
+
+FIRST = ("least_salient", "most_salient", "random")
+FILLS = ("none", "reset", "fill_zero")
+Saliency = Mapping[str, Float[ArrayLike, "i o"]]  # layer: a value for each filter
+
+
+def filter_saliency(
+    model: Any,
+    images: Float[ArrayLike, "b h w c"],
+    targets: Any,
+    *,
+    per: str = "image",
+    batch_size: int | None = None,
+    chunk_size: int = 8,
+) -> dict[str, Float[Array, "i o"]]:
+    """Return how much each spatial filter matters to the target's logit.
+
+    The saliency of a filter is the sum over its values of |value * derivative of the logit|.
+
+    Args:
+        model: A `models.Classifier`, or a model with its `kernels()` and `replace_kernels()`.
+        images: (B, H, W, C) in [0, 1].
+        targets: (B,) class indices.
+        per: "image", the mean of the images' saliencies, whatever their order and number; or
+            "minibatch", as the authors' code has it: the derivatives of `batch_size` images are
+            added up before the magnitude is taken, and the minibatches' saliencies are added up.
+        batch_size: Images a minibatch; needed for "minibatch", and only there.
+        chunk_size: Images in flight, each with a gradient as large as the network.
+
+    Returns:
+        For each spatial convolution (I, O): at least 0, in the logit's units.
+
+    Raises:
+        ValueError: If an argument breaks its rule, the model has no convolution larger than 1x1, or
+            a kernel or a gradient is not finite.
+
+    References:
+        Gaudio et al., ExplainFix, WIREs Data Mining and Knowledge Discovery, 2022, section 3.4.
+    """
+    check_per(per, batch_size)
+    check_count("chunk_size", chunk_size)
+    kernels = spatial_kernels(model)
+    inputs = check_inputs(model, images, targets)
+    if per == "image":
+        scores = _image_saliency(*inputs, chunk_size=chunk_size)
+    else:
+        size = check_count("batch_size", batch_size)  # type: ignore[arg-type]
+        parts = [
+            _minibatch_saliency(
+                inputs.model, inputs.images[k : k + size], inputs.targets[k : k + size]
+            )
+            for k in range(0, len(inputs.images), size)
+        ]
+        scores = jax.tree.map(lambda *part: jnp.stack(part).sum(0), *parts)
+    _check_saliency(kernels, scores)
+    return {name: scores[name] for name in kernels}  # a compiled function sorts them
+
+
+def zero_filters(
+    model: Classifier,
+    saliency: Saliency,
+    percent: float,
+    *,
+    first: str = "least_salient",
+    key: Array | None = None,
+) -> Classifier:
+    """Return a classifier with some of its spatial filters set to 0.
+
+    Args:
+        model: Is left as it is.
+        saliency: `filter_saliency` of this model, or any finite values of its shapes.
+        percent: Of all spatial filters of the network, in [0, 100]; rounded down to whole filters.
+        first: "least_salient", "most_salient", or "random". Of equals, those nearer to the input
+            go first.
+        key: Decides what is random; by default `jax.random.key(0)`.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+    """
+    kernels = spatial_kernels(model)
+    ranks = _ranks(_check_saliency(kernels, saliency), first, key)
+    dead = _dead(ranks, _count(ranks, percent))
+    return model.replace_kernels(
+        {name: np.where(dead[name], 0, np.asarray(kernel)) for name, kernel in kernels.items()}
+    )
+
+
+def channel_prune(
+    model: Classifier,
+    images: Float[ArrayLike, "b h w c"],
+    targets: Any,
+    percent: float,
+    *,
+    fill: str = "none",
+    key: Array | None = None,
+    per: str = "image",
+    batch_size: int | None = None,
+    chunk_size: int = 8,
+) -> Pruned:
+    """Return a smaller classifier: the least salient filters go, and the channels that they leave.
+
+    See `filter_saliency` for the saliency and its arguments, and `remove_channels` for what goes.
+
+    Args:
+        model: Is left as it is.
+        images: (B, H, W, C) in [0, 1]: what saliency is measured on.
+        targets: (B,) class indices.
+        percent: Of all spatial filters, in [0, 100].
+        fill: What becomes of the filters of 0 in channels that stay. "none" leaves them; "reset"
+            draws every spatial filter anew (Kaiming); "fill_zero" draws those alone, and in filters
+            that are 0 here and there, those values, from a normal of the filter's own mean and
+            standard deviation.
+        key: Decides the draws; by default `jax.random.key(0)`.
+        per: As for `filter_saliency`.
+        batch_size: As for `filter_saliency`.
+        chunk_size: Images in flight.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or `percent` leaves a layer without channels;
+            the message says the largest that does not.
+
+    References:
+        Gaudio et al., ExplainFix, WIREs Data Mining and Knowledge Discovery, 2022, section 3.4.
+    """
+    if fill not in FILLS:
+        raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {fill!r}")
+    key = one_key(key)
+    saliency = filter_saliency(
+        model, images, targets, per=per, batch_size=batch_size, chunk_size=chunk_size
+    )
+    most = largest_percent(model, saliency)
+    if percent > most:
+        _count(saliency, percent)
+        raise ValueError(
+            f"percent must leave every layer a channel, got {percent!r}; the largest that does for "
+            f"this model and these images is {most!r}"
+        )
+    zeroed = zero_filters(model, saliency, percent)
+    height, width, channels = np.shape(images)[1:]
+    pruned = remove_channels(zeroed, image_shape=(height, width, channels))
+    return pruned._replace(model=_fill(pruned.model, fill, key))
+
+
+def largest_percent(
+    model: Classifier,
+    saliency: Saliency,
+    *,
+    first: str = "least_salient",
+    key: Array | None = None,
+) -> float:
+    """Return the largest percent of filters, to 0.01, whose loss leaves every layer a channel."""
+    ranks = _ranks(_check_saliency(spatial_kernels(model), saliency), first, key)
+
+    def works(percent: int) -> bool:
+        dead = _dead(ranks, _count(ranks, percent / 100))
+        return all(channels.size for channels in keep(model.architecture, dead).values())
+
+    low, high = 0, 100_00  # hundredths of a percent: the one works, the other does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if works(middle) else (low, middle)
+    return low / 100
+
+
+def _image_saliency_core(model, images, targets, *, chunk_size):
+    kernels = spatial_kernels(model)
+
+    def one(image, target):
+        def logit(kernels):
+            return model.replace_kernels(kernels)(image[None])[0, target]
+
+        return _scores(kernels, jax.grad(logit)(kernels))
+
+    def visit(total, i, _, live):
+        some = jax.vmap(one)(images[i], targets[i])
+        return jax.tree.map(lambda t, s: t + jnp.tensordot(live.astype(s.dtype), s, 1), total, some)
+
+    zeros = {name: jnp.zeros(kernel.shape[2:]) for name, kernel in kernels.items()}
+    total = fold_pairs(visit, zeros, len(images), 1, chunk_size)
+    return jax.tree.map(lambda score: score / len(images), total)
+
+
+def _minibatch_saliency_core(model, images, targets):
+    kernels = spatial_kernels(model)
+
+    def logits(kernels):
+        answers = model.replace_kernels(kernels)(images)
+        return answers[jnp.arange(len(images)), targets].sum()
+
+    return _scores(kernels, jax.grad(logits)(kernels))
+
+
+def _scores(kernels, slopes):
+    return {name: jnp.abs(kernel * slopes[name]).sum((0, 1)) for name, kernel in kernels.items()}
+
+
+_image_saliency = jit(_image_saliency_core, static_argnames=["chunk_size"])
+_minibatch_saliency = jit(_minibatch_saliency_core)
+
+
+def _check_saliency(kernels: Mapping[str, Array], saliency: Saliency) -> Saliency:
+    """Return the saliency, its layers in the network's order, or say what is wrong with it."""
+    if set(saliency) != set(kernels):
+        raise ValueError(
+            f"saliency must be of the model's spatial layers, {', '.join(kernels)}; got "
+            f"{', '.join(saliency) or 'none'}"
+        )
+    for name, kernel in kernels.items():
+        if np.shape(saliency[name]) != kernel.shape[2:]:
+            raise ValueError(
+                f"saliency[{name!r}] must have a value for each filter, shape {kernel.shape[2:]} "
+                f"(in, out), got {np.shape(saliency[name])}"
+            )
+        if not np.isfinite(np.asarray(saliency[name])).all():
+            raise ValueError(f"saliency[{name!r}] must be finite, got NaN or infinity")
+    return {name: saliency[name] for name in kernels}
+
+
+def _ranks(saliency: Saliency, first: str, key: Array | None) -> dict[str, np.ndarray]:
+    """Return for each filter its place in the order in which they go."""
+    if first not in FIRST:
+        raise ValueError(f"first must be one of {', '.join(FIRST)}, got {first!r}")
+    # Outputs before inputs, as the authors' layout has it: it decides between equals.
+    flat = np.concatenate([np.asarray(scores).T.ravel() for scores in saliency.values()])
+    if first == "random":
+        order = generator(key).permutation(flat.size)
+    else:
+        order = np.argsort(flat if first == "least_salient" else -flat, kind="stable")
+    places = np.argsort(order)  # the inverse of a permutation
+    ends = np.cumsum([np.size(scores) for scores in saliency.values()])[:-1]
+    return {
+        name: part.reshape(np.shape(scores)[::-1]).T
+        for part, (name, scores) in zip(np.split(places, ends), saliency.items(), strict=True)
+    }
+
+
+def _count(filters: Mapping[str, Any], percent: float) -> int:
+    """Return how many filters a percentage of them is."""
+    if isinstance(percent, bool) or not 0 <= percent <= 100:
+        raise ValueError(f"percent must be in [0, 100], got {percent!r}")
+    total = sum(np.size(values) for values in filters.values())
+    # 29 percent of 100 are 29, and not the 28 that 0.29 * 100 would be rounded down to.
+    return math.floor(percent * total / 100 + 1e-9)
+
+
+def _dead(ranks: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    return {name: places < count for name, places in ranks.items()}
+
+
+def _fill(model: Classifier, fill: str, key: Array) -> Classifier:
+    if fill == "none":
+        return model
+    drawn = {}
+    for number, (name, kernel) in enumerate(spatial_kernels(model).items()):
+        rng, old = generator(jax.random.fold_in(key, number)), np.asarray(kernel)
+        anew = draw_kaiming(rng, old.shape)
+        if fill == "fill_zero":
+            alike = rng.normal(old.mean((0, 1)), old.std((0, 1), ddof=1), old.shape)
+            empty = (old == 0).all((0, 1))
+            anew = np.where(old != 0, old, np.where(empty, anew, alike))
+        drawn[name] = anew
+    return model.replace_kernels(drawn)
