@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from practical.explainfix.commands import add_commands
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
@@ -31,8 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     evaluating.add_argument("--seed", type=int, default=0)
     evaluating.add_argument("--chunk-size", type=int, default=32, help="images in flight")
+    evaluating.set_defaults(run=evaluate)
     evaluating.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER")
     commands.add_parser("methods", help="print the table of explanations, in Markdown")
+    add_commands(commands)
     options = parser.parse_args(arguments)
     if options.command == "methods":
         from practical.attribution import methods_table
@@ -40,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(methods_table(), end="")
         return 0
     try:
-        return evaluate(options)
+        return options.run(options)
     except KeyboardInterrupt:
         print(
             "\nStopped: what was finished is kept. The same command goes on from there.",

@@ -13,6 +13,7 @@ import shlex
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ from practical.data import Dataset, load_dataset
 from practical.models import Classifier, load_model, new_resnet
 from practical.models.predict import predict
 
+Freeze = Callable[[Any], Any]
+
 
 class Fitted(NamedTuple):
     """What `fit` returns."""
@@ -50,11 +53,12 @@ def fit(
     learning_rate: float = 2e-3,
     weight_decay: float = 0.05,
     augment: str = "flip",
+    freeze: Freeze | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> Fitted:
-    """Train all of `model`'s weights on `dataset` with AdamW under a one-cycle cosine schedule.
+    """Train `model`'s weights on `dataset` with AdamW under a one-cycle cosine schedule.
 
     Args:
         model: Where to start: random (`models.new_resnet`) or pretrained (`models.load_model`).
@@ -65,6 +69,8 @@ def fit(
         learning_rate: The schedule's peak, after a warm-up over the first tenth of the steps.
         weight_decay: AdamW's, on kernels alone.
         augment: One of `AUGMENTATIONS`.
+        freeze: From the weights to the same structure of booleans, True at those that stay as they
+            are, such as `explainfix.freeze_spatial`; by default all are learned.
         seed: Decides the order of the images and the augmentation.
         checkpoint: File that the state goes to after each epoch. When it is there already, the
             run goes on from it; it must come from a run with the same arguments.
@@ -78,7 +84,7 @@ def fit(
     _check(model, dataset, epochs, batch_size, learning_rate, augment)
     batch_size = min(batch_size, len(dataset))
     steps = len(dataset) // batch_size
-    run = _Run(epochs * steps, learning_rate, weight_decay, augment)
+    run = _Run(epochs * steps, learning_rate, weight_decay, augment, freeze)
     state = {
         "variables": model.variables,
         "optimizer": _optimizer(run).init(model.variables["params"]),
@@ -87,7 +93,7 @@ def fit(
         f"{model.architecture} images={dataset.images.shape} epochs={epochs} "
         f"batch_size={batch_size} learning_rate={learning_rate} weight_decay={weight_decay} "
         f"augment={augment} seed={seed} labels={_fingerprint(dataset.labels)} "
-        f"start={_fingerprint(model.variables)}"
+        f"start={_fingerprint(model.variables)}" + (f" freeze={freeze.__name__}" if freeze else "")
     )
     state, history = _resume(checkpoint, settings, state)
     bar = tqdm(
@@ -119,6 +125,42 @@ def fit(
             bar.set_postfix({name: f"{value:.3f}" for name, value in entry.items()})
             _save(checkpoint, settings, state, history)
     return Fitted(replace(model, variables=state["variables"]), history)
+
+
+def seconds_per_step(
+    model: Classifier,
+    dataset: Dataset,
+    *,
+    batch_size: int = 128,
+    freeze: Freeze | None = None,
+    steps: int = 10,
+) -> float:
+    """Return how long a step of `fit` takes: the median of some, without their compilation.
+
+    Args:
+        model: Is left as it is.
+        dataset: Its first `batch_size` images are learned from.
+        batch_size: Images a step.
+        freeze: As for `fit`.
+        steps: How many are timed.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the data set's classes are not the
+            model's.
+    """
+    _check(model, dataset, steps, batch_size, 1e-3, "none")
+    run = _Run(steps, 1e-3, 0.0, "none", freeze)
+    params = model.variables["params"]
+    state = {"variables": model.variables, "optimizer": _optimizer(run).init(params)}
+    images, labels = dataset.images[:batch_size], dataset.labels[:batch_size]
+    seconds = []
+    for step in range(steps + 1):
+        started = time.perf_counter()
+        state, _ = jax.block_until_ready(
+            _step(model, state, images, labels, jax.random.key(step), run=run)
+        )
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[1:]))
 
 
 def shuffle_labels(dataset: Dataset, *, seed: int = 0) -> Dataset:
@@ -159,6 +201,7 @@ class _Run(NamedTuple):
     learning_rate: float
     weight_decay: float
     augment: str
+    freeze: Freeze | None
 
 
 def _optimizer(run: _Run) -> optax.GradientTransformation:
@@ -172,10 +215,15 @@ def _optimizer(run: _Run) -> optax.GradientTransformation:
     def kernels(params):
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    return optax.chain(
+    learn = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(schedule, weight_decay=run.weight_decay, mask=kernels),
     )
+    if run.freeze is None:
+        return learn
+    # Before, so that the norm is of what is learned alone; after, because of the weight decay.
+    frozen = optax.masked(optax.set_to_zero(), run.freeze)
+    return optax.chain(frozen, learn, frozen)
 
 
 def _update(model, state, images, labels, key, *, run: _Run):

@@ -7,12 +7,10 @@ row is lost or doubled.
 
 import functools
 import io
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +21,7 @@ from tqdm.auto import tqdm
 from practical import metrics
 from practical._files import atomic_path, fingerprint
 from practical._inputs import check_count
+from practical._study import study_folder, write_rows
 from practical.attribution import METHODS, Method
 from practical.data import Dataset, mosaics
 from practical.evaluation.measures import MEASURES, NEEDS, Context, Measure
@@ -94,16 +93,7 @@ def evaluate(
     run = _Run(dataset, model, shuffled, repeated, seed, chunk_size)
     names = _choose_methods(methods, model)
     columns = _choose_measures(measures, run)
-    out.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise RuntimeError(
-            f"another run is writing to {out}; wait for it, or name another folder"
-        ) from None
-    with lock:
-        _check_settings(out / "settings.json", run.settings(columns))
+    with study_folder(out, run.settings(columns)):
         parts = list(run.parts(names, columns))
         with tqdm(
             total=sum(part.calls for part in parts), unit="call", unit_scale=True,
@@ -120,16 +110,14 @@ def evaluate(
                 if part.kind == "images" and part.first == 0:  # for the report
                     with atomic_path(out / "maps" / f"{part.method}.npy") as temporary:
                         temporary.write_bytes(_npy(heatmaps[: min(_SHOWN, part.count)]))
-                with atomic_path(out / part.file) as temporary:
-                    rows.to_csv(temporary, index=False)
+                write_rows(out / part.file, rows)
                 bar.update(part.calls)
         rows = pd.concat([pd.read_csv(out / part.file) for part in parts], ignore_index=True)
         order = {name: i for i, name in enumerate((*METHODS, *MEASURES))}
         rows = rows.sort_values(
             ["method", "metric", "image"], key=lambda c: c.map(order) if c.name != "image" else c
         ).reset_index(drop=True)
-        with atomic_path(out / "results.csv") as temporary:
-            rows.to_csv(temporary, index=False)
+        write_rows(out / "results.csv", rows)
     return rows
 
 
@@ -303,24 +291,3 @@ def _choose_measures(names: Sequence[str] | None, run: _Run) -> list[str]:
             wanted = NEEDS[MEASURES[name].needs]
             raise ValueError(f"measures must have what they need: {name} needs {wanted}")
     return [name for name in MEASURES if name in names]
-
-
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    wanted = json.loads(json.dumps(settings))
-    if not path.exists():
-        if (path.parent / "parts").exists() and any((path.parent / "parts").iterdir()):
-            raise ValueError(f"{path.parent} holds results without settings; name another folder")
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=2) + "\n")
-        return
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}); name another folder") from error
-    differing = [name for name in wanted if found.get(name) != wanted[name]]
-    if differing:
-        listed = "; ".join(f"{n}: {found.get(n)} there, {wanted[n]} here" for n in differing)
-        raise ValueError(
-            f"{path.parent} holds results of other settings, which must not be mixed ({listed}); "
-            "name another folder, or delete it"
-        )

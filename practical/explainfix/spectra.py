@@ -219,10 +219,18 @@ def compare_spectra(
         key: Decides the samples; by default `jax.random.key(0)`.
 
     Raises:
-        ValueError: If layers, filters or images differ, or there is one image alone.
+        ValueError: If layers, filters or images differ, or there is one image alone, or an image
+            has no energy in a layer, whose shares are asked for.
     """
     if dict(first.shapes) != dict(second.shapes):
         raise ValueError("second must have first's layers with filters of the same shapes")
+    for name, one in (("first", first), ("second", second)) if share else ():
+        for layer, values in one.energies.items():
+            if not bool((np.asarray(values).sum(1) > 0).all()):
+                raise ValueError(
+                    f"{name} must have energy in every layer for shares of it, got an image with "
+                    f"none in {layer}; share=False compares energies"
+                )
 
     def difference(one, other):
         if share:

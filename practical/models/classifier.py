@@ -114,6 +114,11 @@ class Classifier:
         kernel = jax.nn.initializers.lecun_normal()(key, (inputs, len(class_names)))
         return self._with_head({"kernel": kernel, "bias": jnp.zeros(len(class_names))}, class_names)
 
+    def reset(self, *, key: jax.Array) -> Classifier:
+        """Return a classifier of the same architecture with new random weights."""
+        variables = self.architecture.module().init(key, jnp.zeros((1, 64, 64, 3)))
+        return replace(self, variables=dict(variables))
+
     def _with_head(self, dense: dict[str, jax.Array], class_names: Sequence[str]) -> Classifier:
         params = {**self.variables["params"], self.architecture.dense: dense}
         return replace(

@@ -1,0 +1,70 @@
+"""A long computation in parts, in a folder of its own: stopped, even by a kill, it goes on.
+
+Every part is a file that is there whole or not at all, so no row is lost or doubled.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+
+from practical._files import atomic_path
+
+
+@contextlib.contextmanager
+def study_folder(out: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Hold a folder for one run, and refuse one that holds results of other settings.
+
+    Raises:
+        ValueError: If it holds results of other settings, or of settings that cannot be read.
+        RuntimeError: If another run is writing to it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise RuntimeError(
+            f"another run is writing to {out}; wait for it, or name another folder"
+        ) from None
+    with lock:
+        _check_settings(out / "settings.json", settings)
+        yield
+
+
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    """Write a table so that nobody ever sees half of it."""
+    with atomic_path(path) as temporary:
+        rows.to_csv(temporary, index=False)
+
+
+def rows_of(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Return a part's rows: from its file, or computed, and written there first."""
+    if not path.exists():
+        write_rows(path, compute())
+    return pd.read_csv(path)
+
+
+def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    wanted = json.loads(json.dumps(settings))
+    if not path.exists():
+        if (path.parent / "parts").exists() and any((path.parent / "parts").iterdir()):
+            raise ValueError(f"{path.parent} holds results without settings; name another folder")
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(wanted, indent=2) + "\n")
+        return
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}); name another folder") from error
+    differing = [name for name in wanted if found.get(name) != wanted[name]]
+    if differing:
+        listed = "; ".join(f"{n}: {found.get(n)} there, {wanted[n]} here" for n in differing)
+        raise ValueError(
+            f"{path.parent} holds results of other settings, which must not be mixed ({listed}); "
+            "name another folder, or delete it"
+        )
