@@ -43,8 +43,9 @@
 # | 10 | Where the evidence is known | 8 |
 # | 11 | Deletion and insertion: which one is right? | 12 |
 # | 12 | The protocol decides | 6 |
-# | 13 | Try it yourself | 4 |
-# | 14 | What to conclude | 2 |
+# | 13 | What do the filters look for? | 16 |
+# | 14 | Try it yourself | 4 |
+# | 15 | What to conclude | 2 |
 #
 # You need to know what a convolutional network and a gradient are. Everything that is called here
 # is in the package `practical`; `help(attribution.occlusion)`, for example, says what it does, and
@@ -77,14 +78,17 @@ import pandas as pd
 from practical import (
     attribution,
     data,
+    explainfix,
     load_dataset,
     load_image,
     load_model,
     metrics,
     plotting,
     predict,
+    training,
     widgets,
 )
+from practical.models import new_resnet
 
 device = jax.devices()[0]
 print(f"data: {DATASET}; model: {MODEL}; running on {device.platform.upper()} ({device})")
@@ -750,7 +754,206 @@ plt.show()
 # them with the protocol.
 
 # %% [markdown]
-# ## 13. Try it yourself
+# ## 13. What do the filters look for?
+#
+# *16 minutes.* A heatmap says *where* in one image. Another question is *what*: which patterns does
+# the network look for, in any image? Its filters are right there, but a picture of a 3×3 filter
+# says little, and a network has tens of thousands. So describe each by what it is made of. Nine
+# **basis filters** $b_k$, the discrete cosine transform (DCT), make up every 3×3 filter $w$ as
+# $w = \sum_k \langle w, b_k \rangle\, b_k$: a constant, waves from left to right, waves from top to
+# bottom, and their products. How much of each is in a whole layer is its **spectrum**
+#
+# $$ e_k = \sum_{w} s_w\, |\langle w, b_k \rangle| , $$
+#
+# where $s_w$ says how much the filter $w$ counts: all the same, or by its *saliency*, how strongly
+# the logit depends on the filter's values. (ExplainFix: Gaudio et al., 2022.)
+
+# %%
+explainfix.plot_basis((3, 3)).suptitle("What 3×3 filters are made of")
+plt.show()
+
+# %%
+trained = explainfix.filter_spectra(model)
+explainfix.plot_spectra(
+    trained, share=True, title="What each layer's filters are made of, as shares of the layer"
+)
+plt.show()
+
+# %% [markdown]
+# **How to read it.** A column is a layer, a row a basis filter, drawn at its left; the bars at the
+# right add up the rows. The first layer has larger filters, so more and finer basis filters. Below,
+# the same without telling patterns apart that share a frequency: how much varies from top to bottom
+# (left bar of each pair) and from left to right (right bar).
+#
+# Is that what the network has learned? Random filters have a spectrum, too: a flat one. And do the
+# filters that the logit depends on have another one than the rest?
+
+# %%
+asked_about = many.select(slice(0, 24))
+random_filters = explainfix.initialise_spatial(model, "kaiming", key=key)
+untrained = explainfix.filter_spectra(random_filters)
+salient = explainfix.saliency_spectra(
+    model, asked_about.images, predict(model, asked_about.images).argmax(1)
+)
+
+of_size_3 = [layer for layer in trained.layers if trained.shapes[layer] == (3, 3)]
+shown = [of_size_3[0], of_size_3[len(of_size_3) // 2], of_size_3[-1]]
+_, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True, layout="constrained")
+for ax, layer in zip(axes, shown, strict=True):
+    for label, spectra in (
+        ("random filters", untrained), ("trained", trained), ("trained, by saliency", salient),
+    ):  # fmt: skip
+        energy = spectra[layer].ed
+        ax.plot(energy / energy.sum(), "o-", ms=4, label=label)
+    ax.set(title=layer, xlabel="basis filter")
+axes[0].set(ylabel="share of the layer's energy", ylim=(0, None))
+axes[0].legend(fontsize=8)
+plt.show()
+
+# %% [markdown]
+# **What you should see.** Training moved energy from the fine patterns to the coarse ones, most of
+# all in the last layer. Weighing filters by their saliency changes less than one would hope: the
+# logit depends on nearly all filters, and each is a mixture of all patterns. On `shapes` the
+# saliency spectra of different images are almost the same. They describe the network, not the
+# image.
+#
+# ### Why do left-right and top-bottom differ?
+#
+# On `shapes` they hardly do: its objects lie in all orientations. Is it the network or the data
+# that decides this? Try: a small network learns to tell coarse, middle and fine **stripes** apart.
+# Once the stripes stand upright, once they lie.
+
+
+# %%
+def stripes(lying: bool, count: int = 512) -> data.Dataset:
+    """Return noisy images of 2, 5 or 9 stripes."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, count).astype(np.int32)
+    waves = np.array([2, 5, 9])[labels, None] * np.linspace(0, 1, 32)
+    brightness = 0.5 + 0.25 * np.sin(2 * np.pi * (waves + rng.random((count, 1))))
+    noisy = brightness[:, None] + rng.normal(0, 0.15, (count, 32, 32))
+    images = (noisy.swapaxes(1, 2) if lying else noisy)[..., None].repeat(3, -1)
+    return data.Dataset(images.clip(0, 1).astype(np.float32), labels, ("2", "5", "9"))
+
+
+def waves_energy(network, layer="conv1"):
+    """Return a layer's energy in waves from left to right alone, and from top to bottom alone."""
+    spectra = explainfix.filter_spectra(network)
+    shape = spectra.shapes[layer]
+    grid = np.empty(shape[0] * shape[1])
+    grid[explainfix.diagonal_order(shape)] = spectra[layer].ed
+    grid = grid.reshape(shape)  # rows: half waves from top to bottom; columns: from left to right
+    return grid[0, 1:].sum(), grid[1:, 0].sum()
+
+
+start = new_resnet(
+    ("2", "5", "9"), key=key, stage_sizes=(1,), widths=(8,), stem_width=8, stem_stride=1
+)
+energies = {"random filters": waves_energy(start)}
+examples = {"upright": stripes(lying=False), "lying": stripes(lying=True)}
+for name, images_of in examples.items():
+    learned = training.fit(
+        start, images_of, epochs=6, batch_size=32, learning_rate=5e-3, augment="none",
+        progress=False,
+    )  # fmt: skip
+    energies[f"trained on\n{name} stripes"] = waves_energy(learned.model)
+
+_, (first, second, ax) = plt.subplots(
+    1, 3, figsize=(9, 3), layout="constrained", width_ratios=(1, 1, 3)
+)
+plotting.plot_images(
+    [one.images[0] for one in examples.values()], list(examples), axes=[first, second]
+)
+pd.DataFrame(energies, index=["from left to right", "from top to bottom"]).T.plot.bar(ax=ax, rot=0)
+ax.set(ylabel="energy in waves...", title="The first layer's filters")
+ax.legend(fontsize=8)
+plt.show()
+left_right, top_bottom = waves_energy(model)
+print(f"Your network's first layer: left-right over top-bottom {left_right / top_bottom:.2f}")
+
+# %% [markdown]
+# **What you should see.** The same network, from the same random filters: upright stripes, whose
+# brightness changes from left to right, leave about twice as much energy in the waves from left to
+# right, and lying ones in the others. A difference between the two is a trace of the **data**. In
+# `shapes` every object lies as it likes, and the ratio is not far from 1. Photographs have a
+# horizon, trunks and walls, and a network that was trained on them need not be even.
+#
+# ### Which frequencies does a class need?
+#
+# Energy says what is there, not what is needed. To ask for need, take something away: remove one
+# basis filter's part from all 3×3 filters, and count what the network no longer recognises.
+
+# %%
+recognised = dataset.select(slice(0, 160))
+
+
+def right_by_class(network) -> np.ndarray:
+    """Return the share of each class's images that the network names rightly."""
+    right = predict(network, recognised.images).argmax(1) == recognised.labels
+    return np.array([right[recognised.labels == c].mean() for c in range(len(model.class_names))])
+
+
+whole = right_by_class(model)
+lost = np.stack(
+    [whole - right_by_class(explainfix.zero_frequencies(model, [k])) for k in range(9)], axis=1
+)
+_, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+shades = ax.imshow(lost, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+ax.set_xticks(range(9))
+ax.set_yticks(range(len(model.class_names)), model.class_names)
+ax.set(xlabel="basis filter that is removed from all 3×3 filters")
+plt.colorbar(shades, label="accuracy lost")
+plt.show()
+
+size = trained.shapes["conv1"]
+finest = range(10, size[0] * size[1])
+without = explainfix.zero_frequencies(model, finest, shape=size)
+share = 1 - trained["conv1"].ed[:10].sum() / trained["conv1"].ed.sum()
+print(f"The first layer's {len(finest)} finest basis filters hold {share:.0%} of its energy.")
+print(f"Accuracy with them {whole.mean():.1%}, without them {right_by_class(without).mean():.1%}.")
+
+# %% [markdown]
+# **What you should see.** Without the constant (0) the network is lost. Classes differ in which of
+# the others they need: on `shapes` a hexagon or a disk cannot do without the coarsest waves (1 and
+# 2), while a ring or a crescent hardly misses them. And most of the first layer's energy lies in
+# fine patterns that can be taken away at next to no cost: they are left over from the random
+# beginning, and training had no reason to remove them. **A high value in a spectrum is not
+# importance**, just as a bright pixel in a heatmap is not yet a reason.
+#
+# ### How many filters does it need at all?
+#
+# Deletion once more, with filters in the place of pixels. Set filters to 0, and watch the accuracy.
+
+# %%
+saliency_of_filters = explainfix.filter_saliency(model, many.images, many.labels)
+percents = (0, 10, 20, 30, 40, 50, 60, 80)
+_, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+for first in ("least_salient", "random", "most_salient"):
+    accuracies = [
+        right_by_class(
+            explainfix.zero_filters(model, saliency_of_filters, percent, first=first, key=key)
+        ).mean()
+        for percent in percents
+    ]
+    ax.plot(percents, accuracies, "o-", ms=4, label=first.replace("_", " ") + " first")
+ax.set(xlabel="filters set to 0 (%)", ylabel="mean accuracy of the classes", ylim=(0, 1.02))
+ax.legend(fontsize=8)
+plt.show()
+
+pruned = explainfix.channel_prune(model, many.images, many.labels, 60)
+for what, before, after in zip(pruned.before._fields, pruned.before, pruned.after, strict=True):
+    print(
+        f"channels that only had filters of the least salient 60 %: {what} {before:,} → {after:,}"
+    )
+
+# %% [markdown]
+# **What you should see.** The least salient third of the filters can go almost for free; the most
+# salient few break everything. So saliency does rank filters. Look at `docs/explainfix.md` for a
+# control that you should always ask for: there the *length* of a filter, which no image is needed
+# for, ranks them as well.
+
+# %% [markdown]
+# ## 14. Try it yourself
 #
 # *4 minutes.* Pick an image, the class to explain, a method and its options, and see the map with
 # its two curves. Can you find an image on which the method that you believed in section 8 loses to
@@ -760,7 +963,7 @@ plt.show()
 widgets.explore(model, images, model.class_names)
 
 # %% [markdown]
-# ## 14. What to conclude
+# ## 15. What to conclude
 #
 # *2 minutes.*
 #
@@ -810,5 +1013,7 @@ plt.show()
 #   (guided backpropagation).
 # - Adebayo et al., *Sanity Checks for Saliency Maps*, NeurIPS 2018.
 # - Arias-Duart et al., *Focus! Rating XAI Methods and Finding Biases*, FUZZ-IEEE 2022 (mosaics).
+# - Gaudio et al., *ExplainFix: Explainable Spatially Fixed Deep Networks*, WIREs Data Mining and
+#   Knowledge Discovery, 2022 (spectra).
 # - Rong et al., *A Consistent and Efficient Evaluation Strategy for Attribution Methods*, ICML 2022
 #   (ROAD).

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
         baselines,
         data,
         evaluation,
+        explainfix,
         metrics,
         models,
         plotting,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
     from practical.models import Classifier, load_model, predict
 
 _MODULES = (
-    "attribution", "baselines", "data", "evaluation", "metrics", "models", "plotting",
-    "training", "widgets",
+    "attribution", "baselines", "data", "evaluation", "explainfix", "metrics", "models",
+    "plotting", "training", "widgets",
 )  # fmt: skip
 _NAMES = {
     "Dataset": "data",
@@ -50,6 +51,7 @@ __all__ = [
     "baselines",
     "data",
     "evaluation",
+    "explainfix",
     "load_dataset",
     "load_image",
     "load_model",

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from practical import attribution
 from practical.explainfix import (
     channel_prune,
+    dct_basis,
+    diagonal_order,
     filter_saliency,
     largest_percent,
     remove_channels,
     zero_filters,
+    zero_frequencies,
 )
 from practical.models import Classifier, from_torchvision, predict, size
 from practical.models.folded import fold
@@ -325,6 +328,37 @@ def test_nothing_is_changed_in_place(basic):
         np.testing.assert_array_equal(old, new)
     assert pruned.model.architecture != basic.architecture
     assert pruned.zeroed.architecture == basic.architecture
+
+
+def test_a_saliency_that_is_known_is_taken(basic):
+    known = scores(basic, 5)
+    pruned = channel_prune(basic, IMAGES, TARGETS, 50, saliency=known)
+    expected = dead_filters(zero_filters(basic, known, 50))
+    for name, dead in dead_filters(pruned.zeroed).items():
+        np.testing.assert_array_equal(dead, expected[name])
+
+
+def test_frequencies_are_taken_out_and_nothing_else(basic):
+    gone = [1, 5]
+    without_them = zero_frequencies(basic, gone)
+    basis = np.asarray(dct_basis((3, 3)))[diagonal_order((3, 3))]
+    for name, kernel in basic.kernels().items():
+        changed = np.asarray(without_them.kernels()[name])
+        if kernel.shape[0] == 1:
+            np.testing.assert_array_equal(changed, kernel)
+            continue
+        before, after = (np.einsum("hwio,khw->kio", k, basis) for k in (kernel, changed))
+        before[gone] = 0
+        np.testing.assert_allclose(after, before, atol=1e-6)
+    same = zero_frequencies(basic, [])
+    for name, kernel in basic.kernels().items():
+        np.testing.assert_array_equal(same.kernels()[name], kernel)
+    with refuses("frequencies must be from 0 to 8, the basis filters of 3x3, got 9"):
+        zero_frequencies(basic, [0, 9])
+    with refuses("frequencies must be an integer of at least 0, got -1"):
+        zero_frequencies(basic, [-1])
+    with refuses("shape must be that of some layer's filters, got 7x7"):
+        zero_frequencies(basic, [0], shape=(7, 7))
 
 
 def test_nothing_pruned_is_the_same_network(basic):

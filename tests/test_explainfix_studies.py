@@ -11,7 +11,7 @@ import scipy.stats
 
 from practical.__main__ import main
 from practical.data import Dataset
-from practical.explainfix import commands, plotting, studies
+from practical.explainfix import commands, figures, studies
 from practical.models import predict
 from practical.training import accuracy
 from tests.oracles import refuses
@@ -142,15 +142,19 @@ def test_a_stopped_run_goes_on_and_ends_the_same(model, splits, pruned, tmp_path
 
 
 def test_a_folder_of_other_settings_or_in_use_is_refused(model, splits, tmp_path):
-    options = {"percents": (0, 50), "progress": False}
-    studies.zero_filters_study(model, *splits, tmp_path, seeds=1, **options)
-    with refuses("holds results of other settings, which must not be mixed .seeds: 1 there, 2"):
-        studies.zero_filters_study(model, *splits, tmp_path, seeds=2, **options)
-    other = model.reset(key=jax.random.key(1))
+    def run(network, percents=(0, 50), seeds=1):
+        return studies.zero_filters_study(
+            network, *splits, tmp_path, percents=percents, seeds=seeds, progress=False
+        )
+
+    assert len(run(model)) == 8
+    assert len(run(model, seeds=2)) == 10  # more seeds may be added
+    with refuses("holds results of other settings, which must not be mixed .percents: .0, 50. th"):
+        run(model, percents=(0, 60))
     with refuses("holds results of other settings, .*model: "):
-        studies.zero_filters_study(other, *splits, tmp_path, seeds=1, **options)
+        run(model.reset(key=jax.random.key(1)))
     with filelock.FileLock(tmp_path / ".lock"), refuses("another run is writing", RuntimeError):
-        studies.zero_filters_study(model, *splits, tmp_path, seeds=1, **options)
+        run(model)
 
 
 def test_bad_arguments_are_refused_before_anything_is_computed(model, splits, tmp_path):
@@ -182,14 +186,14 @@ def test_figures(model, splits, pruned, fixed, tmp_path):
     zeroed = studies.zero_filters_study(
         model, *splits, tmp_path, percents=(0, 60), seeds=2, progress=False
     )
-    labels = [t.get_text() for t in plotting.plot_zeroed(zeroed).axes[0].get_legend().get_texts()]
+    labels = [t.get_text() for t in figures.plot_zeroed(zeroed).axes[0].get_legend().get_texts()]
     assert labels == ["least salient first", "most salient first", "smallest first", "at random"]
-    accuracies, sizes, _ = plotting.plot_pruned(pruned).axes
+    accuracies, sizes, _ = figures.plot_pruned(pruned).axes
     assert {"none", "fill_zero", "fine-tuned", "only pruned"} <= {
         text.get_text() for text in accuracies.get_legend().get_texts()
     }
     assert max(line.get_ydata().max() for line in sizes.lines if len(line.get_ydata())) == 1
-    panels = plotting.plot_fixed(fixed).axes
+    panels = figures.plot_fixed(fixed).axes
     assert [ax.get_title() for ax in panels] == [
         "the rest begins pretrained",
         "the rest begins random",
@@ -220,5 +224,5 @@ def test_the_command_writes_tables_and_a_figure_and_says_what_is_wrong(tmp_path,
     }  # fmt: skip
     assert len(pd.read_csv(tmp_path / "summary.csv")) == 8
     assert "least_salient" in capsys.readouterr().out
-    assert main([*arguments, "--seeds", "2"]) == 1
+    assert main([*arguments, "--training", "5"]) == 1
     assert re.search(r"explainfix: .* holds results of other settings", capsys.readouterr().err)

@@ -11,11 +11,13 @@ from practical.explainfix.kernels import (
     polynomial_sine,
     steered_dct,
 )
+from practical.explainfix.plotting import plot_basis, plot_comparison, plot_spectra
 from practical.explainfix.pruning import (
     channel_prune,
     filter_saliency,
     largest_percent,
     zero_filters,
+    zero_frequencies,
 )
 from practical.explainfix.spectra import (
     Interval,
@@ -49,10 +51,14 @@ __all__ = [
     "initialise_spatial",
     "largest_percent",
     "new_polynomial_sine",
+    "plot_basis",
+    "plot_comparison",
+    "plot_spectra",
     "polynomial_sine",
     "remove_channels",
     "saliency_spectra",
     "spectra_interval",
     "steered_dct",
     "zero_filters",
+    "zero_frequencies",
 ]

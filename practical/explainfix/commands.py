@@ -4,14 +4,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-from matplotlib.figure import Figure
-
 from practical._files import atomic_path
 from practical._inputs import check_count
 from practical.data import Dataset, load_dataset
-from practical.explainfix import plotting, studies
-from practical.explainfix.fixed import INITIALISATIONS
+from practical.explainfix.fixed import INITIALISATIONS, STARTS
 from practical.explainfix.pruning import FILLS
 from practical.models import Classifier, load_model
 
@@ -60,7 +56,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     fixed.add_argument(
         "--initialisations", nargs="+", choices=INITIALISATIONS, default=list(INITIALISATIONS)
     )
-    fixed.add_argument("--starts", nargs="+", choices=studies.STARTS, default=list(studies.STARTS))
+    fixed.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     fixed.add_argument("--epochs", type=int, default=8)
     fixed.add_argument("--learning-rate", type=float, default=4e-3)
     for one in (prune, fixed):
@@ -70,6 +66,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the experiment that the options describe, and write its tables and figures."""
+    import pandas as pd
+
+    from practical.explainfix import figures, studies
+
     model, training, validation = _load(options)
     out = options.out
     if options.experiment == "zero-filters":
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             chunk_size=options.chunk_size,
         )  # fmt: skip
         by = ["order", "percent"]
-        figure = plotting.plot_zeroed(rows)
+        figure = figures.plot_zeroed(rows)
     elif options.experiment == "prune":
         rows = studies.prune_study(
             model, training, validation, out, percents=options.percents, fills=options.fills,
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
             learning_rate=options.learning_rate, chunk_size=options.chunk_size,
         )  # fmt: skip
         by = ["fill", "percent", "epoch", "parameters", "flops"]
-        figure = plotting.plot_pruned(rows)
+        figure = figures.plot_pruned(rows)
     else:
         rows = studies.fixed_study(
             model, training, validation, out, initialisations=options.initialisations,
@@ -94,11 +94,12 @@ def run(options: argparse.Namespace) -> int:
             batch_size=options.batch_size, learning_rate=options.learning_rate,
         )  # fmt: skip
         by = ["start", "initialisation", "filters", "learned", "epoch"]
-        figure = plotting.plot_fixed(rows)
+        figure = figures.plot_fixed(rows)
     summary = studies.summarise(rows, by)
     with atomic_path(out / "summary.csv") as temporary:
         summary.to_csv(temporary, index=False, float_format="%.4g")
-    _save(figure, out / f"{options.experiment}.png")
+    with atomic_path(out / f"{options.experiment}.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
     last = summary[summary["epoch"] == summary["epoch"].max()] if "epoch" in summary else summary
     with pd.option_context("display.width", 120, "display.max_rows", None):
         print(last.to_string(index=False, float_format="%.4g"))
@@ -131,8 +132,3 @@ def shrink(dataset: Dataset, factor: int) -> Dataset:
         raise ValueError(f"factor must divide the images' {height}x{width} pixels, got {factor}")
     shape = len(dataset), height // factor, factor, width // factor, factor, channels
     return replace(dataset, images=dataset.images[:].reshape(shape).mean((2, 4)), masks=None)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)

@@ -23,6 +23,7 @@ from practical.models import Classifier
 Shape = tuple[int, ...]  # HWIO
 Kernel = Float[np.ndarray, "h w i o"]
 INITIALISATIONS = ("unchanged", "ghaar", "psine", "dct2", "guided_steer", "kaiming")
+STARTS = ("pretrained", "scratch")  # of the rest of the network
 STEERING = ("kde", "normal")
 _SQUARE = ("ghaar", "psine")
 _PSINE_MOST = 66  # terms of a kernel: 3, and fewer than 2**6 more

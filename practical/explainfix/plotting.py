@@ -1,12 +1,9 @@
-"""Pictures of spectra, of the basis that they are spectra of, and of the experiments."""
+"""Pictures of spectra, and of the basis that they are spectra of."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
@@ -17,11 +14,6 @@ from practical.explainfix.kernels import dct_basis
 from practical.explainfix.spectra import Interval, Spectra, diagonal_order
 
 _DECADES = 3  # what a logarithmic scale of colours spans, at most
-_ORDERS = {
-    "least_salient": "least salient first", "most_salient": "most salient first",
-    "smallest": "smallest first", "random": "at random",
-}  # fmt: skip
-_STARTS = {"pretrained": "the rest begins pretrained", "scratch": "the rest begins random"}
 
 
 def plot_basis(shape: tuple[int, int]) -> Figure:
@@ -32,7 +24,7 @@ def plot_basis(shape: tuple[int, int]) -> Figure:
     rows, columns = shape
     basis = np.asarray(dct_basis(shape))
     figure, axes = plt.subplots(
-        rows, columns, figsize=(0.75 * columns + 0.7, 0.85 * rows + 0.7), squeeze=False,
+        rows, columns, figsize=(0.85 * columns + 0.9, 0.9 * rows + 0.9), squeeze=False,
         layout="constrained",
     )  # fmt: skip
     numbers = np.argsort(diagonal_order(shape))
@@ -87,18 +79,19 @@ def plot_spectra(
     norm = LogNorm(floor, high, clip=True) if log else Normalize(0, high)
 
     widths = [width for g in groups.values() for width in (0.45, 0.4 * len(g) + 0.3, 0.7)]
-    figure = plt.figure(figsize=(sum(widths) + 1.6, 7.5), layout="constrained")
+    widths.append(0.15)
+    figure = plt.figure(figsize=(sum(widths) + 1.4, 7.5), layout="constrained")
     grid = figure.add_gridspec(
         3, len(widths), width_ratios=widths, height_ratios=(0.02 if share else 0.6, 4, 2.2)
     )
-    heatmaps = []
+    image = None
     for place, (shape, layers) in enumerate(groups.items()):
         table = np.stack([energies[layer] for layer in layers], 1)  # (basis filters, layers)
         top, left, main, right = (
             figure.add_subplot(grid[row, 3 * place + column])
             for row, column in ((0, 1), (1, 0), (1, 1), (1, 2))
         )
-        main.imshow(table, aspect="auto", cmap="viridis", norm=norm)
+        image = main.imshow(table, aspect="auto", cmap="viridis", norm=norm)
         main.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
         main.set_yticks([])
         left.set_title(f"{shape[0]}x{shape[1]}", fontsize=9)
@@ -114,8 +107,7 @@ def plot_spectra(
         right.set_yticks([])
         if share:
             top.set_visible(False)  # every sum is 1
-        heatmaps.append(main)
-    bar = figure.colorbar(heatmaps[-1].images[0], ax=heatmaps, fraction=0.03, pad=0.01)
+    bar = figure.colorbar(image, cax=figure.add_subplot(grid[1, -1]))
     bar.set_label("share of the layer's energy" if share else "energy", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     lower = grid[2, :].subgridspec(1, 2, width_ratios=(2, 1.2))
@@ -171,85 +163,6 @@ def plot_comparison(
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
-
-
-def plot_zeroed(rows: pd.DataFrame) -> Figure:
-    """Show what `zero_filters_study` measured: accuracy against the percent of filters at 0.
-
-    Where there are several orders, as of the random ones, their range is shaded.
-    """
-    figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-    seaborn.lineplot(
-        rows.replace({"order": _ORDERS}), x="percent", y="accuracy", hue="order", marker="o",
-        markersize=4, errorbar=("pi", 100), ax=ax,
-    )  # fmt: skip
-    ax.set(xlabel="spatial filters set to 0 (%)", xlim=(0, 100))
-    _percent(ax)
-    ax.legend(title="filters go")
-    return figure
-
-
-def plot_pruned(rows: pd.DataFrame) -> Figure:
-    """Show what `prune_study` measured: accuracy before and after fine-tuning, size, and time.
-
-    The range of the seeds is shaded.
-    """
-    figure, axes = plt.subplots(
-        1, 3, figsize=(12, 3.8), layout="constrained", width_ratios=(1.5, 1, 1)
-    )
-    ends = rows[rows["epoch"].isin([0, rows["epoch"].max()])]
-    after = np.where(ends["epoch"] > 0, "fine-tuned", "only pruned")
-    options: dict[str, Any] = {"x": "percent", "marker": "o", "markersize": 4}
-    seaborn.lineplot(
-        ends.assign(network=after), y="accuracy", hue="fill", style="network", ax=axes[0],
-        style_order=["fine-tuned", "only pruned"], errorbar=("pi", 100), **options,
-    )  # fmt: skip
-    _percent(axes[0])
-    sizes = ends.melt("percent", ["parameters", "flops"], "of", "left")
-    sizes["left"] /= sizes.groupby("of")["left"].transform("max")
-    seaborn.lineplot(sizes, y="left", hue="of", ax=axes[1], errorbar=None, **options)
-    _percent(axes[1])
-    milliseconds = ends.assign(milliseconds=1000 * ends["step_seconds"])
-    seaborn.lineplot(
-        milliseconds, y="milliseconds", color="0.3", estimator="median", ax=axes[2],
-        errorbar=("pi", 50), **options,
-    )  # fmt: skip
-    axes[2].set_ylim(bottom=0)
-    axes[1].set_ylabel("left, of the largest network")
-    axes[2].set_ylabel("ms for a step of training (median, quartiles)")
-    for ax in axes:
-        ax.set_xlabel("spatial filters pruned (%)")
-    for ax in axes[:2]:
-        ax.legend(fontsize=8)
-    return figure
-
-
-def plot_fixed(rows: pd.DataFrame) -> Figure:
-    """Show what `fixed_study` measured: accuracy after the last epoch, a point for each seed.
-
-    Bars are the means of the seeds.
-    """
-    last = rows[rows["epoch"] == rows["epoch"].max()]
-    starts = list(dict.fromkeys(last["start"]))
-    figure, axes = plt.subplots(
-        1, len(starts), figsize=(5.4 * len(starts), 4), squeeze=False, sharey=True,
-        layout="constrained",
-    )  # fmt: skip
-    for ax, start in zip(axes[0], starts, strict=True):
-        some = last.query("start == @start")
-        options: dict[str, Any] = {"x": "initialisation", "y": "accuracy", "hue": "filters"}
-        seaborn.barplot(some, **options, errorbar=None, alpha=0.45, ax=ax)
-        seaborn.stripplot(some, **options, dodge=True, size=4, ax=ax, legend=False)
-        ax.tick_params(axis="x", rotation=30)
-        ax.set(title=_STARTS[start], xlabel="filters begin as")
-        _percent(ax)
-        ax.legend(title="filters are", fontsize=8)
-    return figure
-
-
-def _percent(ax: Axes) -> None:
-    ax.set_ylim(0, 1.02)
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def _draw_filters(ax: Axes, shape: Sequence[int]) -> None:

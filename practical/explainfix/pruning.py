@@ -6,7 +6,7 @@ none reads. `channel_prune` is the three in a row. None changes the network that
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,8 @@ from practical._jit import jit
 from practical._keys import generator, one_key
 from practical.explainfix.channels import Pruned, keep, remove_channels
 from practical.explainfix.fixed import draw_kaiming
-from practical.explainfix.spectra import check_per, spatial_kernels
+from practical.explainfix.kernels import dct_basis
+from practical.explainfix.spectra import check_per, diagonal_order, spatial_kernels
 from practical.models import Classifier
 
 FIRST = ("least_salient", "most_salient", "random")
@@ -109,6 +110,42 @@ def zero_filters(
     )
 
 
+def zero_frequencies(
+    model: Classifier, frequencies: Sequence[int], *, shape: tuple[int, int] = (3, 3)
+) -> Classifier:
+    """Return a classifier whose filters of one shape have no energy at some DCT basis filters.
+
+    What the network then gets wrong, it needs these frequencies for.
+
+    Args:
+        model: Is left as it is.
+        frequencies: Numbers of basis filters in `diagonal_order`; 0 is the constant one.
+        shape: Rows and columns of the filters that are changed, in every layer that has such.
+
+    Raises:
+        ValueError: If a number is no basis filter's, or no layer has filters of `shape`.
+    """
+    rows, columns = shape
+    numbers = np.asarray(frequencies, dtype=object)
+    for number in numbers:
+        check_count("frequencies", number, least=0)
+    if numbers.size and max(numbers) >= rows * columns:
+        raise ValueError(
+            f"frequencies must be from 0 to {rows * columns - 1}, the basis filters of "
+            f"{rows}x{columns}, got {max(numbers)}"
+        )
+    kernels = {n: k for n, k in spatial_kernels(model).items() if k.shape[:2] == (rows, columns)}
+    if not kernels:
+        raise ValueError(f"shape must be that of some layer's filters, got {rows}x{columns}")
+    order = diagonal_order((rows, columns))
+    basis = np.asarray(dct_basis((rows, columns)), np.float64)[order[numbers.astype(int)]]
+    smaller = {}
+    for name, kernel in kernels.items():
+        weights = np.einsum("hwio,khw->kio", np.asarray(kernel, np.float64), basis)
+        smaller[name] = kernel - np.einsum("kio,khw->hwio", weights, basis).astype(np.float32)
+    return model.replace_kernels(smaller)
+
+
 def channel_prune(
     model: Classifier,
     images: Float[ArrayLike, "b h w c"],
@@ -117,6 +154,7 @@ def channel_prune(
     *,
     fill: str = "none",
     key: Array | None = None,
+    saliency: Saliency | None = None,
     per: str = "image",
     batch_size: int | None = None,
     chunk_size: int = 8,
@@ -135,6 +173,7 @@ def channel_prune(
             that are 0 here and there, those values, from a normal of the filter's own mean and
             standard deviation.
         key: Decides the draws; by default `jax.random.key(0)`.
+        saliency: `filter_saliency`, if it is known already; the images then tell their size alone.
         per: As for `filter_saliency`.
         batch_size: As for `filter_saliency`.
         chunk_size: Images in flight.
@@ -149,9 +188,10 @@ def channel_prune(
     if fill not in FILLS:
         raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {fill!r}")
     key = one_key(key)
-    saliency = filter_saliency(
-        model, images, targets, per=per, batch_size=batch_size, chunk_size=chunk_size
-    )
+    if saliency is None:
+        saliency = filter_saliency(
+            model, images, targets, per=per, batch_size=batch_size, chunk_size=chunk_size
+        )
     most = largest_percent(model, saliency)
     if percent > most:
         _count(saliency, percent)

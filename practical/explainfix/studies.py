@@ -1,7 +1,8 @@
 """The paper's experiments, at any scale: which filters matter, pruning, and fixed filters.
 
-Each is one function that writes its rows to a folder, goes on where it was stopped, and is a
-command: `python -m practical explainfix zero-filters`, `prune`, `fixed`.
+Each is one function that writes its rows to a folder, goes on where it was stopped, takes more
+seeds in another call, and is a command: `python -m practical explainfix zero-filters`, `prune`,
+`fixed`.
 """
 
 import functools
@@ -19,7 +20,7 @@ from practical._files import fingerprint
 from practical._inputs import check_count
 from practical._study import rows_of, study_folder, write_rows
 from practical.data import Dataset
-from practical.explainfix.fixed import INITIALISATIONS, freeze_spatial, initialise_spatial
+from practical.explainfix.fixed import INITIALISATIONS, STARTS, freeze_spatial, initialise_spatial
 from practical.explainfix.pruning import (
     FILLS,
     channel_prune,
@@ -32,7 +33,6 @@ from practical.models import Classifier, size
 from practical.training import accuracy, fit, seconds_per_step
 
 ORDERS = ("least_salient", "most_salient", "smallest", "random")
-STARTS = ("pretrained", "scratch")
 _Part = tuple[Path, Callable[[], pd.DataFrame]]
 
 
@@ -92,7 +92,7 @@ def zero_filters_study(
             )
         return pd.DataFrame(rows)
 
-    settings = _settings(model, training, validation, percents=list(percents), seeds=seeds)
+    settings = _settings(model, training, validation, percents=list(percents))
     parts = [
         (Path(f"{order}-{seed}.csv"), lambda order=order, seed=seed: run(order, seed))
         for order, seed in runs
@@ -147,9 +147,8 @@ def prune_study(
     check_count("seeds", seeds)
     check_count("saliency_images", saliency_images)
     some = training.select(slice(saliency_images))
-    most = largest_percent(
-        model, filter_saliency(model, some.images[:], some.labels, chunk_size=chunk_size)
-    )
+    saliency = filter_saliency(model, some.images[:], some.labels, chunk_size=chunk_size)
+    most = largest_percent(model, saliency)
     if not percents or max(percents) > most:
         raise ValueError(
             f"percents must be numbers of at most {most}, where every layer keeps a channel, got "
@@ -159,7 +158,7 @@ def prune_study(
     def run(percent: float, fill: str, seed: int) -> pd.DataFrame:
         pruned = channel_prune(
             model, some.images[:], some.labels, percent, fill=fill, key=jax.random.key(seed),
-            chunk_size=chunk_size,
+            saliency=saliency,
         )  # fmt: skip
         rows = _learn(
             pruned.model, training, validation, epochs=epochs, batch_size=batch_size,
@@ -170,7 +169,7 @@ def prune_study(
 
     settings = _settings(
         model, training, validation, percents=list(percents), fills=list(fills), epochs=epochs,
-        seeds=seeds, batch_size=batch_size, learning_rate=learning_rate, augment=augment,
+        batch_size=batch_size, learning_rate=learning_rate, augment=augment,
         saliency_images=saliency_images,
     )  # fmt: skip
     parts = [
@@ -252,7 +251,7 @@ def fixed_study(
 
     settings = _settings(
         model, training, validation, epochs=epochs,
-        seeds=seeds, batch_size=batch_size, learning_rate=learning_rate, augment=augment,
+        batch_size=batch_size, learning_rate=learning_rate, augment=augment,
     )  # fmt: skip
     parts = [
         (
