@@ -12,20 +12,19 @@ import os
 import shlex
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from tqdm.auto import tqdm
 
-from practical._files import atomic_path
+from practical._checkpoint import resume, save
+from practical._files import atomic_path, fingerprint
 from practical._inputs import Model
 from practical._jit import jit
 from practical.augmentation import AUGMENTATIONS
@@ -92,10 +91,10 @@ def fit(
     settings = (
         f"{model.architecture} images={dataset.images.shape} epochs={epochs} "
         f"batch_size={batch_size} learning_rate={learning_rate} weight_decay={weight_decay} "
-        f"augment={augment} seed={seed} labels={_fingerprint(dataset.labels)} "
-        f"start={_fingerprint(model.variables)}" + (f" freeze={freeze.__name__}" if freeze else "")
+        f"augment={augment} seed={seed} labels={fingerprint(dataset.labels)} "
+        f"start={fingerprint(model.variables)}" + (f" freeze={freeze.__name__}" if freeze else "")
     )
-    state, history = _resume(checkpoint, settings, state)
+    state, history = resume(checkpoint, settings, state)
     bar = tqdm(
         total=epochs * steps, initial=len(history) * steps, unit="step", disable=not progress
     )
@@ -123,7 +122,7 @@ def fit(
                 entry["validation_accuracy"] = accuracy(model, validation)
             history.append(entry)
             bar.set_postfix({name: f"{value:.3f}" for name, value in entry.items()})
-            _save(checkpoint, settings, state, history)
+            save(checkpoint, settings, state, history)
     return Fitted(replace(model, variables=state["variables"]), history)
 
 
@@ -269,48 +268,6 @@ def _check(model, dataset, epochs, batch_size, learning_rate, augment) -> None:
             f"{model.class_names}; model.reset_head(dataset.class_names, key=...) gives it a new "
             "head"
         )
-
-
-def _fingerprint(tree) -> str:
-    """Return a short checksum of all values in a tree of arrays."""
-    checksum = 0
-    for leaf in jax.tree.leaves(tree):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), checksum)
-    return f"{checksum:08x}"
-
-
-def _resume(path: str | Path | None, settings: str, state: dict) -> tuple[dict, list]:
-    if path is None or not Path(path).exists():
-        return state, []
-    try:
-        saved: Any = flax.serialization.msgpack_restore(Path(path).read_bytes())
-        if saved["settings"] == settings:
-            restored = flax.serialization.from_state_dict(state, saved["state"])
-            # msgpack_serialize sorts keys as text: "10" before "2".
-            history = [saved["history"][str(epoch)] for epoch in range(len(saved["history"]))]
-            return jax.tree.map(jnp.asarray, restored), history
-    except Exception as error:  # msgpack raises a dozen types for bytes that are not its own
-        raise ValueError(
-            f"checkpoint {path} cannot be read ({error!r}); delete it to start anew"
-        ) from error
-    else:
-        raise ValueError(
-            f"checkpoint {path} must come from a run with these arguments; it has\n"
-            f"  {saved['settings']}\nand this run\n  {settings}\n"
-            "Name another file, or delete it to start anew"
-        )
-
-
-def _save(path: str | Path | None, settings: str, state: dict, history: list) -> None:
-    if path is None:
-        return
-    saved = {
-        "settings": settings,
-        "state": flax.serialization.to_state_dict(jax.device_get(state)),
-        "history": {str(i): entry for i, entry in enumerate(history)},
-    }
-    with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(flax.serialization.msgpack_serialize(saved))
 
 
 def main(arguments: list[str] | None = None) -> None:

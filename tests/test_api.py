@@ -176,11 +176,14 @@ assert not xla_bridge.backends_are_initialized(), "importing started a device"
 
 
 # What each part may import of the package; the arrows of ../shared/design.md.
-BASE = {"_files", "_inputs", "_jit", "_chunks", "_keys", "_outputs"}
+BASE = {"_bootstrap", "_files", "_inputs", "_jit", "_chunks", "_keys", "_outputs"}
 ALLOWED = {
     "_files": set(),
     "_jit": set(),
     "_chunks": set(),
+    "_bootstrap": {"_keys"},
+    "_checkpoint": {"_files"},
+    "_study": {"_files"},
     "_inputs": {"_jit"},
     "_keys": set(),
     "_outputs": set(),
@@ -188,11 +191,12 @@ ALLOWED = {
     "data": BASE,
     "models": BASE | {"data"},
     "augmentation": set(),
-    "training": BASE | {"augmentation", "data", "models"},
+    "training": BASE | {"_checkpoint", "augmentation", "data", "models"},
+    "explainfix": BASE | {"_study", "data", "models", "training"},
     "attribution": BASE | {"baselines", "models"},
     "metrics": BASE | {"baselines", "models", "attribution"},
     "plotting": BASE | {"metrics"},
-    "evaluation": BASE | {"attribution", "data", "metrics", "models", "plotting"},
+    "evaluation": BASE | {"_study", "attribution", "data", "metrics", "models", "plotting"},
     "widgets": BASE | {"attribution", "baselines", "metrics", "models", "plotting"},
 }
 

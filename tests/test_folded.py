@@ -77,6 +77,16 @@ def test_the_logits_are_the_classifiers(size, options):
     assert_same_logits(random_classifier(**options), images)
 
 
+def test_a_skips_convolution_stays_where_maps_are_one_pixel_and_channels_alike():
+    """jax-resnet leaves it out where both shapes agree; torchvision and its weights do not."""
+    options = {"stage_sizes": (1, 1), "widths": (4, 4), "stem_stride": 2}
+    model, images = random_classifier(**options), np.ones((1, 2, 2, 3), np.float32)
+    name = "layer2.0.downsample.0"
+    doubled = model.replace_kernels({name: 2 * model.kernels()[name]})
+    (_, one), (_, other) = both(model, images), both(doubled, images)
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() > 1e-2
+
+
 def test_the_embedded_model():
     images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
     assert_same_logits(load_model("shapes"), images)

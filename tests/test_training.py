@@ -16,8 +16,9 @@ import pytest
 from practical import training
 from practical.data import Dataset
 from practical.data.dataset import LazyArray
-from practical.models import Classifier, load_model, new_resnet
-from practical.training import AUGMENTATIONS, accuracy, accuracy_per_class, fit
+from practical.explainfix import freeze_spatial
+from practical.models import load_model, new_resnet
+from practical.training import AUGMENTATIONS, accuracy, accuracy_per_class, fit, seconds_per_step
 from tests.oracles import refuses
 
 CLASSES = ("red", "green", "blue")
@@ -55,7 +56,7 @@ def whole(start):
     return run(start)
 
 
-def assert_same(one: Classifier, two: Classifier) -> None:
+def assert_same(one, two) -> None:
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -101,6 +102,45 @@ def test_the_same_seed_gives_the_same_bits(start, whole):
     assert again.history == whole.history
     other = run(start, seed=1)
     assert other.history != whole.history
+
+
+def test_frozen_weights_stay_and_the_others_learn(start, tmp_path):
+    state = run(start, epochs=2, freeze=freeze_spatial, checkpoint=tmp_path / "state")
+    spatial = jax.tree.leaves(freeze_spatial(start.variables["params"]))
+    assert any(spatial)
+    for fixed, old, new in zip(
+        spatial,
+        jax.tree.leaves(start.variables["params"]),
+        jax.tree.leaves(state.model.variables["params"]),
+        strict=True,
+    ):
+        assert np.array_equal(old, new) == fixed
+    with refuses("must come from a run with these arguments(.|\n)*freeze=freeze_spatial"):
+        run(start, epochs=2, checkpoint=tmp_path / "state")
+
+
+def test_the_gradient_of_frozen_weights_does_not_shorten_the_step(start):
+    """The norm that is clipped is that of what is learned: a huge frozen one changes nothing."""
+    kernel = start.kernels()["conv1"]
+    frozen = training._Run(10, 0.02, 0.05, "none", freeze_spatial)
+    params = start.variables["params"]
+    optimizer = training._optimizer(frozen)
+
+    def updates(slope):
+        gradients = jax.tree.map(jnp.ones_like, params)
+        gradients["layers_0"]["ConvBlock_0"]["Conv_0"]["kernel"] = jnp.full(kernel.shape, slope)
+        return optimizer.update(gradients, optimizer.init(params), params)[0]
+
+    assert_same(updates(1.0), updates(1e6))
+
+
+def test_a_step_takes_time_and_changes_nothing(start):
+    before = [np.array(leaf) for leaf in jax.tree.leaves(start)]
+    assert seconds_per_step(start, DATA, batch_size=16, steps=3) > 0
+    for old, new in zip(before, jax.tree.leaves(start), strict=True):
+        np.testing.assert_array_equal(old, new)
+    with refuses("batch_size must be a positive integer, got 0"):
+        seconds_per_step(start, DATA, batch_size=0)
 
 
 def test_validation_is_measured_and_never_learned_from(start, whole):

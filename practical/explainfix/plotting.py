@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -84,14 +85,13 @@ def plot_spectra(
     grid = figure.add_gridspec(
         3, len(widths), width_ratios=widths, height_ratios=(0.02 if share else 0.6, 4, 2.2)
     )
-    image = None
     for place, (shape, layers) in enumerate(groups.items()):
         table = np.stack([energies[layer] for layer in layers], 1)  # (basis filters, layers)
         top, left, main, right = (
             figure.add_subplot(grid[row, 3 * place + column])
             for row, column in ((0, 1), (1, 0), (1, 1), (1, 2))
         )
-        image = main.imshow(table, aspect="auto", cmap="viridis", norm=norm)
+        main.imshow(table, aspect="auto", cmap="viridis", norm=norm)
         main.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
         main.set_yticks([])
         left.set_title(f"{shape[0]}x{shape[1]}", fontsize=9)
@@ -107,7 +107,8 @@ def plot_spectra(
         right.set_yticks([])
         if share:
             top.set_visible(False)  # every sum is 1
-    bar = figure.colorbar(image, cax=figure.add_subplot(grid[1, -1]))
+    scale = ScalarMappable(norm, "viridis")
+    bar = figure.colorbar(scale, cax=figure.add_subplot(grid[1, -1]))
     bar.set_label("share of the layer's energy" if share else "energy", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     lower = grid[2, :].subgridspec(1, 2, width_ratios=(2, 1.2))

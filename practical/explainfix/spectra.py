@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from practical._bootstrap import percentile_ends, resampled_means
 from practical._chunks import map_images
 from practical._inputs import ArrayLike, check_count, check_finite, check_inputs
 from practical._jit import is_traced, jit
-from practical._keys import one_key
 from practical.explainfix.kernels import dct_basis
 
 
@@ -258,17 +258,13 @@ def _bootstrap(spectra, function, level, samples, key) -> dict[str, Interval]:
             "spectra must be of the same two or more images for an interval, got "
             f"{', '.join(map(str, sorted(counts)))}"
         )
-    (count,) = counts
-    draws = jax.random.randint(one_key(key), (samples, count), 0, count)
-    weights = jax.vmap(lambda draw: jnp.bincount(draw, length=count))(draws) / count
-    tails = jnp.array([50 * (1 - level), 100 - 50 * (1 - level)])
     found = {}
     for layer, shape in spectra[0].shapes.items():
         drawn = [
-            _spectrum(jnp.matmul(weights, one.energies[layer], precision="highest"), shape)
+            _spectrum(resampled_means(jnp.asarray(one.energies[layer]), samples, key), shape)
             for one in spectra
         ]
-        ends = [jnp.percentile(values, tails, axis=0) for values in function(*drawn)]
+        ends = [percentile_ends(values, level) for values in function(*drawn)]
         mean = function(*(one[layer] for one in spectra))
         found[layer] = Interval(mean, *(Spectrum(*(e[i] for e in ends)) for i in range(2)))
     return found

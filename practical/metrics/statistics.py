@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from practical._bootstrap import percentile_ends, resampled_means
 from practical._inputs import ArrayLike, check_count, check_finite
-from practical._keys import generator, one_key
+from practical._keys import generator
 
 _BLOCK = 2**20  # numbers in memory at a time, of however many samples
 
@@ -66,14 +66,7 @@ def bootstrap_interval(
     check_finite(values, "values")
     _check_level(level)
     check_count("samples", samples)
-    key = one_key(key)
-    count = len(values)
-    draws = jax.random.randint(key, (samples, count), 0, count)
-    # How often each image was drawn, so that no (samples, images, ...) array is ever made.
-    weights = jax.vmap(lambda draw: jnp.bincount(draw, length=count))(draws) / count
-    means = jnp.tensordot(weights.astype(jnp.float32), values, axes=1, precision="highest")
-    tail = 100 * (1 - level) / 2
-    low, high = jnp.percentile(means, jnp.array([tail, 100 - tail]), axis=0)
+    low, high = percentile_ends(resampled_means(values, samples, key), level)
     return Interval(values.mean(0), low, high)
 
 
