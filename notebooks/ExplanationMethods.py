@@ -27,7 +27,8 @@
 # - test whether an explanation depends on the network, and find one that hardly notices when the
 #   network's upper half is destroyed;
 # - measure an explanation where the truth is known, and by deletion and insertion where it is not,
-#   and say what these numbers do not tell.
+#   and say what these numbers do not tell;
+# - read the spectrum of a network's filters, and tell what is in a network from what it needs.
 #
 # | | section | minutes |
 # | --- | --- | --- |
@@ -43,9 +44,11 @@
 # | 10 | Where the evidence is known | 8 |
 # | 11 | Deletion and insertion: which one is right? | 12 |
 # | 12 | The protocol decides | 6 |
-# | 13 | What do the filters look for? | 16 |
+# | 13 | What do the filters look for? | 20 |
 # | 14 | Try it yourself | 4 |
 # | 15 | What to conclude | 2 |
+#
+# That is two hours, and twenty minutes for section 13, which can be done on another day.
 #
 # You need to know what a convolutional network and a gradient are. Everything that is called here
 # is in the package `practical`; `help(attribution.occlusion)`, for example, says what it does, and
@@ -756,17 +759,20 @@ plt.show()
 # %% [markdown]
 # ## 13. What do the filters look for?
 #
-# *16 minutes.* A heatmap says *where* in one image. Another question is *what*: which patterns does
-# the network look for, in any image? Its filters are right there, but a picture of a 3×3 filter
-# says little, and a network has tens of thousands. So describe each by what it is made of. Nine
-# **basis filters** $b_k$, the discrete cosine transform (DCT), make up every 3×3 filter $w$ as
+# *20 minutes.* A heatmap says *where* in one image. Another question is *what*: which patterns does
+# the network look for, in any image? Its filters are right there (a filter is here the 3×3 numbers
+# between one input and one output channel), but a picture of one says little, and a network has
+# tens of thousands or more. So describe each by what it is made of. Nine **basis filters** $b_k$,
+# those of the discrete cosine transform (DCT), make up every 3×3 filter $w$ as
 # $w = \sum_k \langle w, b_k \rangle\, b_k$: a constant, waves from left to right, waves from top to
-# bottom, and their products. How much of each is in a whole layer is its **spectrum**
+# bottom, and their products. How much of each is in a whole layer is the layer's **energy** at
+# $b_k$; all nine of them are its **spectrum**:
 #
-# $$ e_k = \sum_{w} s_w\, |\langle w, b_k \rangle| , $$
+# $$ e_k = \sum_{w} s_w\, |\langle w, b_k \rangle| . $$
 #
-# where $s_w$ says how much the filter $w$ counts: all the same, or by its *saliency*, how strongly
-# the logit depends on the filter's values. (ExplainFix: Gaudio et al., 2022.)
+# (Magnitudes, not squares.) The weight $s_w$ says how much the filter $w$ counts: all the same, or
+# by its **saliency**, how strongly the logit depends on the filter's values. (ExplainFix: Gaudio et
+# al., 2022.)
 
 # %%
 explainfix.plot_basis((3, 3)).suptitle("What 3×3 filters are made of")
@@ -775,18 +781,17 @@ plt.show()
 # %%
 trained = explainfix.filter_spectra(model)
 explainfix.plot_spectra(
-    trained, share=True, title="What each layer's filters are made of, as shares of the layer"
+    trained, share=True, bars=False, title="What each layer's filters are made of"
 )
 plt.show()
 
 # %% [markdown]
-# **How to read it.** A column is a layer, a row a basis filter, drawn at its left; the bars at the
-# right add up the rows. The first layer has larger filters, so more and finer basis filters. Below,
-# the same without telling patterns apart that share a frequency: how much varies from top to bottom
-# (left bar of each pair) and from left to right (right bar).
+# **How to read it.** A column is a layer, a row a basis filter, drawn at its left; the grey bars
+# add up the rows. Each column is divided by its sum. The first layer has larger filters, and so
+# more and finer basis filters, each with a small share.
 #
-# Is that what the network has learned? Random filters have a spectrum, too: a flat one. And do the
-# filters that the logit depends on have another one than the rest?
+# Is this what the network has learned? Random filters have a spectrum, too. And do the filters that
+# the logit depends on have another one than the rest?
 
 # %%
 asked_about = many.select(slice(0, 24))
@@ -798,30 +803,33 @@ salient = explainfix.saliency_spectra(
 
 of_size_3 = [layer for layer in trained.layers if trained.shapes[layer] == (3, 3)]
 shown = [of_size_3[0], of_size_3[len(of_size_3) // 2], of_size_3[-1]]
+drawn = {"random filters": (untrained, "C0o-"), "trained": (trained, "C1o-")}
+drawn |= {
+    f"trained, by the saliency of image {i + 1}": (salient.select([i]), f"C{2 + i}x--")
+    for i in range(2)
+}
 _, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True, layout="constrained")
 for ax, layer in zip(axes, shown, strict=True):
-    for label, spectra in (
-        ("random filters", untrained), ("trained", trained), ("trained, by saliency", salient),
-    ):  # fmt: skip
+    for label, (spectra, style) in drawn.items():
         energy = spectra[layer].ed
-        ax.plot(energy / energy.sum(), "o-", ms=4, label=label)
-    ax.set(title=layer, xlabel="basis filter")
+        ax.plot(energy / energy.sum(), style, ms=5, lw=1, label=label)
+    ax.set(title=layer, xlabel="basis filter $b_k$")
 axes[0].set(ylabel="share of the layer's energy", ylim=(0, None))
-axes[0].legend(fontsize=8)
+axes[-1].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# **What you should see.** Training moved energy from the fine patterns to the coarse ones, most of
-# all in the last layer. Weighing filters by their saliency changes less than one would hope: the
-# logit depends on nearly all filters, and each is a mixture of all patterns. On `shapes` the
-# saliency spectra of different images are almost the same. They describe the network, not the
-# image.
+# **What you should see.** Random filters have the same share of everything. Training moved energy
+# from the fine patterns to the coarse ones; on `shapes` the last layer is the extreme case.
+# Weighing filters by saliency changes less than one would hope, and two images give nearly the
+# same: a weighted mean over thousands of filters is close to the plain one, unless the salient
+# filters look different, and here they do not. These spectra describe the network, not the image.
 #
-# ### Why do left-right and top-bottom differ?
+# ### Does the data decide the direction?
 #
-# On `shapes` they hardly do: its objects lie in all orientations. Is it the network or the data
-# that decides this? Try: a small network learns to tell coarse, middle and fine **stripes** apart.
-# Once the stripes stand upright, once they lie.
+# Waves from left to right ($b_1$) and from top to bottom ($b_2$) are two patterns. Which does a
+# network prefer, and why? Try it on a small one, which learns to tell 2, 5 and 9 **stripes** apart.
+# Train it twice: on upright stripes, then on lying ones.
 
 
 # %%
@@ -836,121 +844,143 @@ def stripes(lying: bool, count: int = 512) -> data.Dataset:
     return data.Dataset(images.clip(0, 1).astype(np.float32), labels, ("2", "5", "9"))
 
 
-def waves_energy(network, layer="conv1"):
-    """Return a layer's energy in waves from left to right alone, and from top to bottom alone."""
-    spectra = explainfix.filter_spectra(network)
-    shape = spectra.shapes[layer]
-    grid = np.empty(shape[0] * shape[1])
-    grid[explainfix.diagonal_order(shape)] = spectra[layer].ed
-    grid = grid.reshape(shape)  # rows: half waves from top to bottom; columns: from left to right
+def directions(network) -> tuple[float, float]:
+    """Return the first layer's energy in waves from left to right, and from top to bottom."""
+    grid = explainfix.filter_spectra(network).grid("conv1")
     return grid[0, 1:].sum(), grid[1:, 0].sum()
 
 
+examples = {"upright": stripes(lying=False), "lying": stripes(lying=True)}
 start = new_resnet(
     ("2", "5", "9"), key=key, stage_sizes=(1,), widths=(8,), stem_width=8, stem_stride=1
 )
-energies = {"random filters": waves_energy(start)}
-examples = {"upright": stripes(lying=False), "lying": stripes(lying=True)}
-for name, images_of in examples.items():
+energies = {"random filters": directions(start)}
+for name, striped in examples.items():
     learned = training.fit(
-        start, images_of, epochs=6, batch_size=32, learning_rate=5e-3, augment="none",
-        progress=False,
-    )  # fmt: skip
-    energies[f"trained on\n{name} stripes"] = waves_energy(learned.model)
+        start, striped, epochs=6, batch_size=32, learning_rate=5e-3, augment="none", progress=False
+    )
+    energies[f"trained on\n{name} stripes"] = directions(learned.model)
 
 _, (first, second, ax) = plt.subplots(
     1, 3, figsize=(9, 3), layout="constrained", width_ratios=(1, 1, 3)
 )
 plotting.plot_images(
-    [one.images[0] for one in examples.values()], list(examples), axes=[first, second]
+    [striped.images[0] for striped in examples.values()], list(examples), axes=[first, second]
 )
-pd.DataFrame(energies, index=["from left to right", "from top to bottom"]).T.plot.bar(ax=ax, rot=0)
-ax.set(ylabel="energy in waves...", title="The first layer's filters")
-ax.legend(fontsize=8)
+pd.DataFrame(energies, index=["left to right", "top to bottom"]).T.plot.bar(ax=ax, rot=0)
+ax.set(ylabel="energy", title="Waves in the first layer's filters", ylim=(0, 1.3))
+ax.legend(fontsize=8, ncols=2)
 plt.show()
-left_right, top_bottom = waves_energy(model)
-print(f"Your network's first layer: left-right over top-bottom {left_right / top_bottom:.2f}")
+left_right, top_bottom = directions(model)
+print(f"Your network's first layer: left to right over top to bottom {left_right / top_bottom:.2f}")
 
 # %% [markdown]
 # **What you should see.** The same network, from the same random filters: upright stripes, whose
 # brightness changes from left to right, leave about twice as much energy in the waves from left to
-# right, and lying ones in the others. A difference between the two is a trace of the **data**. In
-# `shapes` every object lies as it likes, and the ratio is not far from 1. Photographs have a
-# horizon, trunks and walls, and a network that was trained on them need not be even.
+# right, and lying ones in the others. Random filters differ by some percent, by chance; a much
+# larger difference is a trace of the **data**. In `shapes` every object lies as it likes, and the
+# ratio is about what chance gives. Photographs have a horizon, trunks and walls, and a network that
+# was trained on them need not be even.
 #
-# ### Which frequencies does a class need?
+# ### Which patterns does a class need?
 #
 # Energy says what is there, not what is needed. To ask for need, take something away: remove one
-# basis filter's part from all 3×3 filters, and count what the network no longer recognises.
+# basis filter's part from all 3×3 filters, and see what the network no longer tells apart. Counting
+# right answers would mislead: a broken network may call everything *arrow*, and would be right on
+# all arrows. So ask, for each class: how often is the class more probable in an image *of* it than
+# in an image of another? 1 is always, 0.5 is a coin. (The area under the ROC curve.)
 
 # %%
 recognised = dataset.select(slice(0, 160))
 
 
-def right_by_class(network) -> np.ndarray:
-    """Return the share of each class's images that the network names rightly."""
-    right = predict(network, recognised.images).argmax(1) == recognised.labels
-    return np.array([right[recognised.labels == c].mean() for c in range(len(model.class_names))])
+def separation(network) -> np.ndarray:
+    """Return each class's area under the ROC curve, and the accuracy after them."""
+    says = np.asarray(jax.nn.log_softmax(predict(network, recognised.images)))
+    areas = []
+    for c in range(len(model.class_names)):
+        own = recognised.labels == c
+        wins = says[own, c][:, None] > says[~own, c]
+        areas.append((wins + 0.5 * (says[own, c][:, None] == says[~own, c])).mean())
+    return np.array([*areas, (says.argmax(1) == recognised.labels).mean()])
 
 
-whole = right_by_class(model)
-lost = np.stack(
-    [whole - right_by_class(explainfix.zero_frequencies(model, [k])) for k in range(9)], axis=1
-)
+whole = separation(model)
+left = np.stack([separation(explainfix.zero_frequencies(model, [k])) for k in range(9)], 1)
 _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-shades = ax.imshow(lost, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
-ax.set_xticks(range(9))
+shades = ax.imshow(whole[:-1, None] - left[:-1], cmap="Reds", vmin=0, vmax=0.5, aspect="auto")
+ax.set_xticks(range(9), [f"$b_{k}$\n{accuracy:.0%}" for k, accuracy in enumerate(left[-1])])
 ax.set_yticks(range(len(model.class_names)), model.class_names)
-ax.set(xlabel="basis filter that is removed from all 3×3 filters")
-plt.colorbar(shades, label="accuracy lost")
+ax.set(
+    xlabel="taken out of all 3×3 filters, and the accuracy without it",
+    title=f"Separation lost (accuracy with all of them: {whole[-1]:.0%})",
+)
+plt.colorbar(shades, label="area under the ROC curve lost")
 plt.show()
-
-size = trained.shapes["conv1"]
-finest = range(10, size[0] * size[1])
-without = explainfix.zero_frequencies(model, finest, shape=size)
-share = 1 - trained["conv1"].ed[:10].sum() / trained["conv1"].ed.sum()
-print(f"The first layer's {len(finest)} finest basis filters hold {share:.0%} of its energy.")
-print(f"Accuracy with them {whole.mean():.1%}, without them {right_by_class(without).mean():.1%}.")
-
-# %% [markdown]
-# **What you should see.** Without the constant (0) the network is lost. Classes differ in which of
-# the others they need: on `shapes` a hexagon or a disk cannot do without the coarsest waves (1 and
-# 2), while a ring or a crescent hardly misses them. And most of the first layer's energy lies in
-# fine patterns that can be taken away at next to no cost: they are left over from the random
-# beginning, and training had no reason to remove them. **A high value in a spectrum is not
-# importance**, just as a bright pixel in a heatmap is not yet a reason.
-#
-# ### How many filters does it need at all?
-#
-# Deletion once more, with filters in the place of pixels. Set filters to 0, and watch the accuracy.
 
 # %%
-saliency_of_filters = explainfix.filter_saliency(model, many.images, many.labels)
-percents = (0, 10, 20, 30, 40, 50, 60, 80)
-_, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
-for first in ("least_salient", "random", "most_salient"):
-    accuracies = [
-        right_by_class(
-            explainfix.zero_filters(model, saliency_of_filters, percent, first=first, key=key)
-        ).mean()
-        for percent in percents
-    ]
-    ax.plot(percents, accuracies, "o-", ms=4, label=first.replace("_", " ") + " first")
-ax.set(xlabel="filters set to 0 (%)", ylabel="mean accuracy of the classes", ylim=(0, 1.02))
-ax.legend(fontsize=8)
-plt.show()
-
-pruned = explainfix.channel_prune(model, many.images, many.labels, 60)
-for what, before, after in zip(pruned.before._fields, pruned.before, pruned.after, strict=True):
+shape, coarse = trained.shapes["conv1"], 10
+fine = range(coarse, shape[0] * shape[1])
+energy = trained["conv1"].ed
+for what, gone in {f"the {len(fine)} finest": fine, "b_1 alone": [1]}.items():
+    _, accuracy = separation(explainfix.zero_frequencies(model, gone, shape=shape))[-2:]
+    share = energy[np.array(gone)].sum() / energy.sum()
     print(
-        f"channels that only had filters of the least salient 60 %: {what} {before:,} → {after:,}"
+        f"The first layer without {what} of its {len(energy)} basis filters, {share:.0%} of its "
+        f"energy: accuracy {accuracy:.1%}"
     )
 
 # %% [markdown]
-# **What you should see.** The least salient third of the filters can go almost for free; the most
-# salient few break everything. So saliency does rank filters. Look at `docs/explainfix.md` for a
-# control that you should always ask for: there the *length* of a filter, which no image is needed
-# for, ranks them as well.
+# **What you should see.** Without the constant ($b_0$) the network is at chance. On `shapes` the
+# coarsest waves come next, and not for all classes alike: heart, crescent and arrow, which point
+# somewhere, lose most, and a ring, which does not, loses nothing. The finest patterns are hardly
+# needed. The printed lines show it for the first layer: there, all but the ten coarsest patterns
+# together hold most of the energy and can go at next to no cost, while one coarse wave alone costs
+# more. (They may be left over from the random beginning; how would you test that?) **Much energy is
+# not importance**, just as a bright pixel in a heatmap is not yet a reason.
+#
+# ### How many filters does it need at all?
+#
+# Deletion once more, with filters in the place of pixels: set filters to 0, and watch the accuracy.
+# A filter's saliency is here $\sum |w \cdot \partial f_c / \partial w|$ over its values. The
+# control is the filter's size, the norm of its values, which asks no image and no gradient.
+
+# %%
+saliency_of_filters = explainfix.filter_saliency(model, many.images, many.labels)
+sizes = explainfix.filter_norms(model)
+orders = {
+    "least salient first": (saliency_of_filters, "least_salient"),
+    "smallest first": (sizes, "least_salient"),
+    "in random order": (sizes, "random"),
+    "most salient first": (saliency_of_filters, "most_salient"),
+}
+percents = (0, 10, 20, 30, 40, 50, 60, 80)
+_, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+for label, (scores, first) in orders.items():
+    zeroed = [
+        explainfix.zero_filters(model, scores, percent, first=first, key=key)
+        for percent in percents
+    ]
+    ax.plot(percents, [separation(network)[-1] for network in zeroed], "o-", ms=4, label=label)
+ax.axhline(1 / len(model.class_names), color="0.7", ls=":", label="chance")
+ax.set(xlabel="filters set to 0 (%)", ylabel="accuracy", ylim=(0, 1.02))
+ax.legend(fontsize=8)
+plt.show()
+
+pruned = explainfix.channel_prune(model, many.images, many.labels, 30)
+for what in ("parameters", "flops"):
+    after, before = getattr(pruned.after, what), getattr(pruned.before, what)
+    print(f"30 % of the filters gone; {what} left: {after / before:.0%}")
+
+# %% [markdown]
+# **What you should see.** On `shapes` a fifth of the filters can go for free and a third for
+# little, if they are the least salient; taken at random, they take most of the accuracy with them,
+# and the most salient tenth brings the network to chance. So saliency ranks filters. But so does
+# their size, and as well: without the control you would have praised the wrong thing.
+#
+# The network gets hardly smaller by it, in parameters or in floating-point operations (flops): a
+# channel can only be removed when *all* its filters are 0. `docs/explainfix.md` goes on from here:
+# prune more, fine-tune, and networks whose filters are never learned at all.
 
 # %% [markdown]
 # ## 14. Try it yourself
@@ -977,6 +1007,9 @@ widgets.explore(model, images, model.class_names)
 #   that never looked at it. Controls cost nothing.
 # - **A measure has a protocol**, and a result without it is no result. Where measures disagree, say
 #   so; where the truth is known, use it.
+# - **What is there is not what is needed.** A spectrum says which patterns are in the filters; only
+#   taking them away says which the network needs, and a control says whether the ranking was worth
+#   its price.
 # - **Looking right and being right are two things.** You compared your own choice from section 8
 #   with the measurements. If they agreed, it was not your eye that proved it.
 #

@@ -13,6 +13,10 @@ import pytest
 from tests.oracles import Small
 
 os.environ["MPLBACKEND"] = "Agg"
+# Most of the tests' time goes to compiling small programs that run once. XLA's least optimisation
+# halves it; what is computed is the same but for rounding. Benchmarks and users run with all of it.
+_FLAGS = "--xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

@@ -41,7 +41,7 @@ def test_the_basis_is_drawn_with_its_numbers():
     figure = plot_basis((2, 3))
     drawn = [ax.images[0].get_array() for ax in figure.axes]
     np.testing.assert_allclose(drawn, dct_basis((2, 3)), rtol=1e-6)
-    numbers = [int(ax.get_title()) for ax in figure.axes]
+    numbers = [int(ax.get_title().strip("$b_{}")) for ax in figure.axes]
     np.testing.assert_array_equal(np.argsort(numbers), diagonal_order((2, 3)))
 
 
@@ -95,6 +95,12 @@ def test_stacked_bars_are_shares_of_e1_and_e0(spectra):
         either += [*(e0 / e0.sum())]
     np.testing.assert_allclose(bars(pairs), expected, rtol=1e-5)
     np.testing.assert_allclose(bars(single), either, rtol=1e-5)
+
+
+def test_bars_can_be_left_out(spectra):
+    figure = plot_spectra(spectra, bars=False)
+    assert not [ax for ax in figure.axes if ax.get_title().startswith("e")]
+    assert len(heatmaps(figure)) == 2
 
 
 def comparison(mean: np.ndarray, half: float) -> dict[str, Interval]:

@@ -15,6 +15,7 @@ from practical.explainfix import (
     channel_prune,
     dct_basis,
     diagonal_order,
+    filter_norms,
     filter_saliency,
     largest_percent,
     remove_channels,
@@ -72,13 +73,13 @@ def scores(model, seed: int) -> dict[str, np.ndarray]:
 
 def without(model, **filters):
     """Return the model with filters at 0: layer (__ for .) to an index of (inputs, outputs)."""
-    kernels = {name.replace("__", "."): index for name, index in filters.items()}
-    return model.replace_kernels(
-        {
-            name: model.kernels()[name].at[(slice(None), slice(None), *index)].set(0)
-            for name, index in kernels.items()
-        }
-    )
+    changed = {}
+    for name, index in filters.items():
+        layer = name.replace("__", ".")
+        kernel = np.array(model.kernels()[layer])
+        kernel[(slice(None), slice(None), *index)] = 0
+        changed[layer] = kernel
+    return model.replace_kernels(changed)
 
 
 # The authors' numbers
@@ -159,6 +160,13 @@ def test_a_percentage_is_not_rounded_below_a_whole_number():
     for count in range(231):
         dead = dead_filters(zero_filters(model, scores(model, 0), 100 * count / 230))
         assert sum(map(np.sum, dead.values())) == count
+
+
+def test_norms_are_filters_lengths(basic):
+    for name, values in filter_norms(basic).items():
+        kernel = np.asarray(basic.kernels()[name])
+        assert kernel.shape[0] > 1
+        np.testing.assert_allclose(values[1, 2], np.linalg.norm(kernel[:, :, 1, 2]), rtol=1e-6)
 
 
 def test_random_order_is_the_keys(basic):

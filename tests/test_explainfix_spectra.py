@@ -18,6 +18,7 @@ from practical.explainfix import (
     spectra_interval,
 )
 from tests.oracles import refuses
+from tests.test_folded import random_classifier
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # what ../shared/golden/README.md asks for
 
@@ -222,3 +223,10 @@ def test_bad_arguments_of_saliency_spectra(reference):
         saliency_spectra(*reference, batch_size=3)
     with refuses("chunk_size must be an integer of at least 1, got 0"):
         saliency_spectra(*reference, chunk_size=0)
+
+
+def test_the_grid_has_the_energies_by_frequency():
+    spectra = filter_spectra(random_classifier(stem_kernel=5))
+    grid = spectra.grid("conv1")
+    for k, number in enumerate(diagonal_order((5, 5))):
+        assert grid[divmod(number, 5)] == np.float32(spectra["conv1"].ed[k])

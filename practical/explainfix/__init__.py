@@ -14,6 +14,7 @@ from practical.explainfix.kernels import (
 from practical.explainfix.plotting import plot_basis, plot_comparison, plot_spectra
 from practical.explainfix.pruning import (
     channel_prune,
+    filter_norms,
     filter_saliency,
     largest_percent,
     zero_filters,
@@ -43,6 +44,7 @@ __all__ = [
     "dct_basis",
     "diagonal_order",
     "energy_spectrum",
+    "filter_norms",
     "filter_saliency",
     "filter_spectra",
     "freeze_spatial",

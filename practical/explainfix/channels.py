@@ -144,9 +144,11 @@ def _slice(model: Classifier, kept: Mapping[str, np.ndarray]) -> Classifier:
         kernel = np.asarray(params["Conv_0"]["kernel"])
         params["Conv_0"]["kernel"] = jnp.asarray(_slice_kernel(kernel, channels, outputs, groups))
         for leaves in (params["BatchNorm_0"], statistics["BatchNorm_0"]):
-            leaves.update({leaf: values[outputs] for leaf, values in leaves.items()})
+            # In NumPy: JAX would compile each indexing for each shape.
+            cut = {leaf: jnp.asarray(np.asarray(v)[outputs]) for leaf, v in leaves.items()}
+            leaves.update(cut)
     dense = variables["params"][architecture.dense]
-    dense["kernel"] = dense["kernel"][stream]
+    dense["kernel"] = jnp.asarray(np.asarray(dense["kernel"])[stream])
     return replace(model, architecture=smaller, variables=variables)
 
 

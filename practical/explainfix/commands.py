@@ -39,7 +39,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         )
         one.set_defaults(run=run)
         one.add_argument("--chunk-size", type=int, default=32, help="images in flight")
-        one.add_argument("--out", type=Path, default=Path(f"results-{name}"), metavar="FOLDER")
+        one.add_argument("--out", type=Path, default=Path("results") / name, metavar="FOLDER")
         return one
 
     zero = add("zero-filters", "accuracy against the percent of filters that are 0", 512, 1000)

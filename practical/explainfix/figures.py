@@ -20,13 +20,19 @@ _STARTS = {"pretrained": "the rest begins pretrained", "scratch": "the rest begi
 def plot_zeroed(rows: pd.DataFrame) -> Figure:
     """Show what `zero_filters_study` measured: accuracy against the percent of filters at 0.
 
-    Where there are several orders, as of the random ones, their range is shaded.
+    Shaded are 95 % intervals over images, and of several orders, as of the random ones, the range.
     """
     figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
     seaborn.lineplot(
         rows.replace({"order": _ORDERS}), x="percent", y="accuracy", hue="order", marker="o",
         markersize=4, errorbar=("pi", 100), ax=ax,
     )  # fmt: skip
+    by_order = rows.groupby("order", sort=False)
+    for colour, (_, some) in zip(seaborn.color_palette(), by_order, strict=False):
+        if some["seed"].max() == 0:
+            ax.fill_between(
+                some["percent"], some["low"], some["high"], color=colour, alpha=0.2, lw=0
+            )
     ax.set(xlabel="spatial filters set to 0 (%)", xlim=(0, 100))
     _percent(ax)
     ax.legend(title="filters go")

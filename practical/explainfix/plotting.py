@@ -32,7 +32,7 @@ def plot_basis(shape: tuple[int, int]) -> Figure:
     for number, ax, one in zip(numbers, axes.flat, basis, strict=True):
         limit = np.abs(one).max()
         ax.imshow(one, cmap="gray", vmin=-limit, vmax=limit)
-        ax.set_title(number, fontsize=8, pad=2)
+        ax.set_title(f"$b_{{{number}}}$", fontsize=8, pad=2)
         ax.set(xticks=[], yticks=[])
     for column, ax in enumerate(axes[-1]):
         ax.set_xlabel(column, fontsize=8)
@@ -44,7 +44,12 @@ def plot_basis(shape: tuple[int, int]) -> Figure:
 
 
 def plot_spectra(
-    spectra: Spectra, *, share: bool = False, log: bool | None = None, title: str = ""
+    spectra: Spectra,
+    *,
+    share: bool = False,
+    log: bool | None = None,
+    bars: bool = True,
+    title: str = "",
 ) -> Figure:
     """Show the spectra of a network's layers: e^d as a heatmap, e^1 and e^0 as stacked bars.
 
@@ -59,6 +64,7 @@ def plot_spectra(
         share: Divide each layer's e^d by its sum, so that layers of small weights are seen too.
         log: Colours and sums on a logarithmic scale; by default where filters of several sizes are
             shown, for each of the stem's many basis filters has little of its energy.
+        bars: Show e^1 and e^0.
         title: Above the figure.
 
     Raises:
@@ -103,6 +109,7 @@ def plot_spectra(
         for ax in (top, right):
             ax.spines[["top", "right", "bottom", "left"]].set_visible(False)
             ax.tick_params(labelsize=6, length=2)
+        right.set_xlabel("sum", fontsize=7)
         top.set_xticks([])
         right.set_yticks([])
         if share:
@@ -111,8 +118,9 @@ def plot_spectra(
     bar = figure.colorbar(scale, cax=figure.add_subplot(grid[1, -1]))
     bar.set_label("share of the layer's energy" if share else "energy", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    lower = grid[2, :].subgridspec(1, 2, width_ratios=(2, 1.2))
-    _draw_bars(figure.add_subplot(lower[0]), figure.add_subplot(lower[1]), spectra)
+    if bars:
+        lower = grid[2, :].subgridspec(1, 2, width_ratios=(2, 1.2))
+        _draw_bars(figure.add_subplot(lower[0]), figure.add_subplot(lower[1]), spectra)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure

@@ -81,6 +81,16 @@ def filter_saliency(
     return {name: scores[name] for name in kernels}  # a compiled function sorts them
 
 
+def filter_norms(model: Any) -> dict[str, Float[Array, "i o"]]:
+    """Return the length of each spatial filter: a control for saliency that asks no image.
+
+    Raises:
+        ValueError: If the model has no convolution larger than 1x1, or a kernel is not finite.
+    """
+    kernels = spatial_kernels(model)
+    return {n: jnp.asarray(np.sqrt((np.asarray(k) ** 2).sum((0, 1)))) for n, k in kernels.items()}
+
+
 def zero_filters(
     model: Classifier,
     saliency: Saliency,

@@ -52,6 +52,12 @@ class Spectra:
             return Spectrum(*(values.sum(0) for values in _spectrum(rows, shape)))
         return _spectrum(rows.mean(0), shape)
 
+    def grid(self, layer: str) -> Float[np.ndarray, "h w"]:
+        """Return a layer's e^d by half waves from top to bottom, and from left to right."""
+        grid = np.empty(self.shapes[layer], np.float32)
+        grid.ravel()[diagonal_order(self.shapes[layer])] = self[layer].ed
+        return grid
+
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers' names, from the input on."""

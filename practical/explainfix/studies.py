@@ -24,6 +24,7 @@ from practical.explainfix.fixed import INITIALISATIONS, STARTS, freeze_spatial, 
 from practical.explainfix.pruning import (
     FILLS,
     channel_prune,
+    filter_norms,
     filter_saliency,
     largest_percent,
     zero_filters,
@@ -72,7 +73,7 @@ def zero_filters_study(
     """
     check_count("seeds", seeds)
     for percent in percents:
-        zero_filters(model, _norms(model), percent)  # before anything is computed
+        zero_filters(model, filter_norms(model), percent)  # before anything is computed
     runs = [(order, seed) for order in ORDERS for seed in range(seeds if order == "random" else 1)]
 
     @functools.cache
@@ -80,7 +81,7 @@ def zero_filters_study(
         return filter_saliency(model, training.images[:], training.labels, chunk_size=chunk_size)
 
     def run(order: str, seed: int) -> pd.DataFrame:
-        scores = _norms(model) if order in ("smallest", "random") else saliency()
+        scores = filter_norms(model) if order in ("smallest", "random") else saliency()
         first = "least_salient" if order == "smallest" else order
         rows = []
         for percent in percents:
@@ -317,11 +318,6 @@ def _interval(share: float, images: int) -> dict[str, float]:
     counted = scipy.stats.binomtest(round(share * images), images)
     low, high = counted.proportion_ci(method="wilson")
     return {"accuracy": share, "low": low, "high": high}
-
-
-def _norms(model: Classifier) -> dict[str, np.ndarray]:
-    kernels = spatial_kernels(model)
-    return {n: np.sqrt((np.asarray(k) ** 2).sum((0, 1))) for n, k in kernels.items()}
 
 
 def _settings(
