@@ -279,6 +279,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dataset", required=True, help="shapes, imagenette, or folder:PATH")
     parser.add_argument("--output", required=True, type=Path, help="the .safetensors to write")
     parser.add_argument("--start", help="a network to fine-tune, as for load_model; else a new one")
+    parser.add_argument(
+        "--block", choices=("basic", "bottleneck"), default="basic", help="of a new network"
+    )
     parser.add_argument("--stages", type=int, nargs="+", default=[1, 2, 2], help="blocks a stage")
     parser.add_argument("--widths", type=int, nargs="+", default=[24, 48, 96], help="of the stages")
     parser.add_argument("--image-size", type=int, help="pixels a side")
@@ -309,8 +312,8 @@ def main(arguments: list[str] | None = None) -> None:
     key = jax.random.key(options.seed)
     if options.start is None:
         model = new_resnet(
-            train.class_names, key=key, stage_sizes=options.stages, widths=options.widths,
-            stem_width=options.widths[0],
+            train.class_names, key=key, block=options.block, stage_sizes=options.stages,
+            widths=options.widths, stem_width=options.widths[0],
         )  # fmt: skip
     else:
         model = load_model(options.start, dataset=options.dataset)

@@ -157,6 +157,8 @@ def test_guided_steer_draws_from_the_trained_filters_distribution(model, steerin
         expected = np.diag(np.diag(expected))  # the directions are drawn apart from each other
     scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
     np.testing.assert_allclose(np.cov(new.T) / scale, expected / scale, atol=0.12)
+    variances = np.diag(np.cov(new.T)) / np.diag(expected)
+    assert abs(variances.mean() - 1) < 0.04  # nine of them, of 2,304 draws each
 
 
 def test_guided_steer_of_filters_of_one_direction_stays_in_it(model):

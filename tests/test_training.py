@@ -363,6 +363,12 @@ def test_the_command_line(tmp_path, capsys):
     assert more.read_bytes() != output.read_bytes()
 
 
+def test_the_command_line_makes_bottlenecks(tmp_path):
+    output = tmp_path / "net.safetensors"
+    training.main([*TINY, "--epochs", "1", "--block", "bottleneck", "--output", str(output)])
+    assert load_model(str(output)).architecture.block == "bottleneck"
+
+
 def test_the_command_line_refuses(tmp_path, capsys):
     for arguments, message in (
         (["--output", "net.npz"], r"--output must end in \.safetensors, got net\.npz"),
