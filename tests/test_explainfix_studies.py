@@ -149,7 +149,7 @@ def test_a_folder_of_other_settings_or_in_use_is_refused(model, splits, tmp_path
 
     assert len(run(model)) == 8
     assert len(run(model, seeds=2)) == 10  # more seeds may be added
-    with refuses("holds results of other settings, which must not be mixed .percents: .0, 50. th"):
+    with refuses("holds results of other settings, which must not be mixed .percents: .0.0, 50.0. th"):
         run(model, percents=(0, 60))
     with refuses("holds results of other settings, .*model: "):
         run(model.reset(key=jax.random.key(1)))
@@ -158,14 +158,20 @@ def test_a_folder_of_other_settings_or_in_use_is_refused(model, splits, tmp_path
 
 
 def test_bad_arguments_are_refused_before_anything_is_computed(model, splits, tmp_path):
-    with refuses(r"percent must be in \[0, 100\], got 101"):
+    with refuses(r"percent must be a number in \[0, 100\], got 101"):
         studies.zero_filters_study(model, *splits, tmp_path / "a", percents=(0, 101))
     with refuses(
         r"percents must be numbers of at most \d+\.\d+, where every layer keeps a channel"
     ):
         studies.prune_study(model, *splits, tmp_path / "a", percents=(0, 100))
-    with refuses("method must be one of unchanged, .*got 'haar'"):
+    with refuses("initialisations must be some of unchanged, .*got .'haar',"):
         studies.fixed_study(model, *splits, tmp_path / "a", initialisations=("haar",))
+    with refuses("starts must be some of pretrained, scratch, got 'scratch'"):
+        studies.fixed_study(model, *splits, tmp_path / "a", starts="scratch")
+    with refuses("fills must be some of none, reset, fill_zero, got ()"):
+        studies.prune_study(model, *splits, tmp_path / "a", fills=())
+    with refuses("percents must hold at least one, got none"):
+        studies.zero_filters_study(model, *splits, tmp_path / "a", percents=())
     assert not (tmp_path / "a").exists()
 
 

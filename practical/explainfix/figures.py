@@ -29,7 +29,7 @@ def plot_zeroed(rows: pd.DataFrame) -> Figure:
     )  # fmt: skip
     by_order = rows.groupby("order", sort=False)
     for colour, (_, some) in zip(seaborn.color_palette(), by_order, strict=False):
-        if some["seed"].max() == 0:
+        if not some["seed"].to_numpy().any():
             ax.fill_between(
                 some["percent"], some["low"], some["high"], color=colour, alpha=0.2, lw=0
             )

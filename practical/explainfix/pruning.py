@@ -6,6 +6,7 @@ none reads. `channel_prune` is the three in a row. None changes the network that
 """
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -136,19 +137,18 @@ def zero_frequencies(
         ValueError: If a number is no basis filter's, or no layer has filters of `shape`.
     """
     rows, columns = shape
-    numbers = np.asarray(frequencies, dtype=object)
-    for number in numbers:
-        check_count("frequencies", number, least=0)
-    if numbers.size and max(numbers) >= rows * columns:
+    chosen = [check_count("frequencies", number, least=0) for number in frequencies]
+    if max(chosen, default=0) >= rows * columns:
         raise ValueError(
             f"frequencies must be from 0 to {rows * columns - 1}, the basis filters of "
-            f"{rows}x{columns}, got {max(numbers)}"
+            f"{rows}x{columns}, got {max(chosen)}"
         )
     kernels = {n: k for n, k in spatial_kernels(model).items() if k.shape[:2] == (rows, columns)}
     if not kernels:
         raise ValueError(f"shape must be that of some layer's filters, got {rows}x{columns}")
-    order = diagonal_order((rows, columns))
-    basis = np.asarray(dct_basis((rows, columns)), np.float64)[order[numbers.astype(int)]]
+    # A number that is given twice would be taken out twice: its sign would change.
+    order = diagonal_order((rows, columns))[sorted(set(chosen))]
+    basis = np.asarray(dct_basis((rows, columns)), np.float64)[order]
     smaller = {}
     for name, kernel in kernels.items():
         weights = np.einsum("hwio,khw->kio", np.asarray(kernel, np.float64), basis)
@@ -202,9 +202,9 @@ def channel_prune(
         saliency = filter_saliency(
             model, images, targets, per=per, batch_size=batch_size, chunk_size=chunk_size
         )
+    _count(saliency, percent)
     most = largest_percent(model, saliency)
     if percent > most:
-        _count(saliency, percent)
         raise ValueError(
             f"percent must leave every layer a channel, got {percent!r}; the largest that does for "
             f"this model and these images is {most!r}"
@@ -310,11 +310,12 @@ def _ranks(saliency: Saliency, first: str, key: Array | None) -> dict[str, np.nd
 
 def _count(filters: Mapping[str, Any], percent: float) -> int:
     """Return how many filters a percentage of them is."""
-    if isinstance(percent, bool) or not 0 <= percent <= 100:
-        raise ValueError(f"percent must be in [0, 100], got {percent!r}")
+    number = isinstance(percent, numbers.Real) and not isinstance(percent, bool | np.bool_)
+    if not number or not 0 <= percent <= 100:
+        raise ValueError(f"percent must be a number in [0, 100], got {percent!r}")
     total = sum(np.size(values) for values in filters.values())
     # 29 percent of 100 are 29, and not the 28 that 0.29 * 100 would be rounded down to.
-    return math.floor(percent * total / 100 + 1e-9)
+    return math.floor(float(percent) * total / 100 + 1e-9)
 
 
 def _dead(ranks: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:

@@ -72,6 +72,7 @@ def zero_filters_study(
         RuntimeError: If another run is writing to the folder.
     """
     check_count("seeds", seeds)
+    percents = _percents(percents)
     for percent in percents:
         zero_filters(model, filter_norms(model), percent)  # before anything is computed
     runs = [(order, seed) for order in ORDERS for seed in range(seeds if order == "random" else 1)]
@@ -93,7 +94,7 @@ def zero_filters_study(
             )
         return pd.DataFrame(rows)
 
-    settings = _settings(model, training, validation, percents=list(percents))
+    settings = _settings(model, training, validation, percents=percents)
     parts = [
         (Path(f"{order}-{seed}.csv"), lambda order=order, seed=seed: run(order, seed))
         for order, seed in runs
@@ -147,13 +148,15 @@ def prune_study(
     """
     check_count("seeds", seeds)
     check_count("saliency_images", saliency_images)
+    fills = _choices("fills", fills, FILLS)
+    percents = _percents(percents)
     some = training.select(slice(saliency_images))
     saliency = filter_saliency(model, some.images[:], some.labels, chunk_size=chunk_size)
     most = largest_percent(model, saliency)
-    if not percents or max(percents) > most:
+    if max(percents) > most:
         raise ValueError(
             f"percents must be numbers of at most {most}, where every layer keeps a channel, got "
-            f"{list(percents)}"
+            f"{percents}"
         )
 
     def run(percent: float, fill: str, seed: int) -> pd.DataFrame:
@@ -169,7 +172,7 @@ def prune_study(
         return pd.DataFrame([about | row for row in rows])
 
     settings = _settings(
-        model, training, validation, percents=list(percents), fills=list(fills), epochs=epochs,
+        model, training, validation, percents=percents, fills=fills, epochs=epochs,
         batch_size=batch_size, learning_rate=learning_rate, augment=augment,
         saliency_images=saliency_images,
     )  # fmt: skip
@@ -229,6 +232,8 @@ def fixed_study(
         RuntimeError: If another run is writing to the folder.
     """
     check_count("seeds", seeds)
+    initialisations = _choices("initialisations", initialisations, INITIALISATIONS)
+    starts = _choices("starts", starts, STARTS)
     for name in initialisations:
         _initialise(model, name, jax.random.key(0), source=model)  # before anything is computed
     spatial = sum(kernel.size for kernel in spatial_kernels(model).values())
@@ -268,7 +273,7 @@ def fixed_study(
 
 
 def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Return the mean over seeds of accuracy and step time, with the accuracy's 95 % interval.
+    """Return the mean accuracy over seeds with its 95 % interval, and the median step time.
 
     The interval is Student's over seeds; where there is one run alone, Wilson's over images.
     """
@@ -280,9 +285,24 @@ def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     table = grouped.agg(**measured).reset_index()
     several = table["runs"] > 1
     half = scipy.stats.t.ppf(0.975, table["runs"] - 1) * table.pop("sem")
-    table["low"] = table["low"].mask(several, table["accuracy"] - half)
-    table["high"] = table["high"].mask(several, table["accuracy"] + half)
+    table["low"] = table["low"].mask(several, (table["accuracy"] - half).clip(lower=0))
+    table["high"] = table["high"].mask(several, (table["accuracy"] + half).clip(upper=1))
     return table
+
+
+def _choices(name: str, chosen: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the choices, each once: a second one would pass for another run."""
+    wrong = [one for one in chosen if one not in known]
+    if isinstance(chosen, str) or wrong or not len(chosen):
+        raise ValueError(f"{name} must be some of {', '.join(known)}, got {chosen!r}")
+    return list(dict.fromkeys(chosen))
+
+
+def _percents(percents: Sequence[float]) -> list[float]:
+    """Return the percents as numbers that name files in one way, each once, from low to high."""
+    if not len(percents):
+        raise ValueError("percents must hold at least one, got none")
+    return sorted({float(percent) for percent in percents})
 
 
 def _initialise(network: Classifier, name: str, key: jax.Array, *, source: Classifier):
@@ -328,7 +348,8 @@ def _settings(
         name: [*one.images.shape, fingerprint([np.asarray(one.images[:8]), one.labels])]
         for name, one in (("training", training), ("validation", validation))
     }
-    return {"dataset": training.name, **data, "model": fingerprint(model), **options}
+    about = {"architecture": str(model.architecture), "classes": list(model.class_names)}
+    return {"dataset": training.name, **data, "model": fingerprint(model), **about, **options}
 
 
 def _run(
