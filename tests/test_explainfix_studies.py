@@ -149,7 +149,7 @@ def test_a_folder_of_other_settings_or_in_use_is_refused(model, splits, tmp_path
 
     assert len(run(model)) == 8
     assert len(run(model, seeds=2)) == 10  # more seeds may be added
-    with refuses("holds results of other settings, which must not be mixed .percents: .0.0, 50.0. th"):
+    with refuses("holds results of other settings, which must not be mixed .percents: .0.0, 50.0"):
         run(model, percents=(0, 60))
     with refuses("holds results of other settings, .*model: "):
         run(model.reset(key=jax.random.key(1)))
