@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from practical.explainfix.spectra import spatial_kernels
+from practical.explainfix.slopes import spatial_kernels
 from practical.models import Classifier, Size, size
 from practical.models.architecture import Architecture
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from practical._jit import jit
 from practical._keys import generator
 from practical.explainfix.kernels import dct_basis, ghaar, polynomial_sine
-from practical.explainfix.spectra import spatial_kernels
+from practical.explainfix.slopes import spatial_kernels
 from practical.models import Classifier
 
 Shape = tuple[int, ...]  # HWIO

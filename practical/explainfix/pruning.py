@@ -22,7 +22,13 @@ from practical._keys import generator, one_key
 from practical.explainfix.channels import Pruned, keep, remove_channels
 from practical.explainfix.fixed import draw_kaiming
 from practical.explainfix.kernels import dct_basis
-from practical.explainfix.spectra import check_per, diagonal_order, spatial_kernels
+from practical.explainfix.slopes import (
+    check_per,
+    kernel_slopes,
+    over_minibatches,
+    spatial_kernels,
+)
+from practical.explainfix.spectra import diagonal_order
 from practical.models import Classifier
 
 FIRST = ("least_salient", "most_salient", "random")
@@ -44,7 +50,7 @@ def filter_saliency(
     The saliency of a filter is the sum over its values of |value * derivative of the logit|.
 
     Args:
-        model: A `models.Classifier`, or a model with its `kernels()` and `replace_kernels()`.
+        model: A `models.Classifier`, or a pytree with its `kernels()` and `replace_kernels()`.
         images: (B, H, W, C) in [0, 1].
         targets: (B,) class indices.
         per: "image", the mean of the images' saliencies, whatever their order and number; or
@@ -67,16 +73,10 @@ def filter_saliency(
     check_count("chunk_size", chunk_size)
     kernels = spatial_kernels(model)
     inputs = check_inputs(model, images, targets)
-    if per == "image":
+    if batch_size is None:
         scores = _image_saliency(*inputs, chunk_size=chunk_size)
     else:
-        size = check_count("batch_size", batch_size)  # type: ignore[arg-type]
-        parts = [
-            _minibatch_saliency(
-                inputs.model, inputs.images[k : k + size], inputs.targets[k : k + size]
-            )
-            for k in range(0, len(inputs.images), size)
-        ]
+        parts = over_minibatches(_minibatch_saliency, inputs, batch_size)
         scores = jax.tree.map(lambda *part: jnp.stack(part).sum(0), *parts)
     _check_saliency(kernels, scores)
     return {name: scores[name] for name in kernels}  # a compiled function sorts them
@@ -237,31 +237,21 @@ def largest_percent(
 
 
 def _image_saliency_core(model, images, targets, *, chunk_size):
-    kernels = spatial_kernels(model)
-
     def one(image, target):
-        def logit(kernels):
-            return model.replace_kernels(kernels)(image[None])[0, target]
-
-        return _scores(kernels, jax.grad(logit)(kernels))
+        return _scores(*kernel_slopes(model, image[None], target[None]))
 
     def visit(total, i, _, live):
         some = jax.vmap(one)(images[i], targets[i])
         return jax.tree.map(lambda t, s: t + jnp.tensordot(live.astype(s.dtype), s, 1), total, some)
 
+    kernels = spatial_kernels(model)
     zeros = {name: jnp.zeros(kernel.shape[2:]) for name, kernel in kernels.items()}
     total = fold_pairs(visit, zeros, len(images), 1, chunk_size)
     return jax.tree.map(lambda score: score / len(images), total)
 
 
 def _minibatch_saliency_core(model, images, targets):
-    kernels = spatial_kernels(model)
-
-    def logits(kernels):
-        answers = model.replace_kernels(kernels)(images)
-        return answers[jnp.arange(len(images)), targets].sum()
-
-    return _scores(kernels, jax.grad(logits)(kernels))
+    return _scores(*kernel_slopes(model, images, targets))
 
 
 def _scores(kernels, slopes):

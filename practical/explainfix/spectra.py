@@ -19,6 +19,12 @@ from practical._chunks import map_images
 from practical._inputs import ArrayLike, check_count, check_finite, check_inputs
 from practical._jit import is_traced, jit
 from practical.explainfix.kernels import dct_basis
+from practical.explainfix.slopes import (
+    check_per,
+    kernel_slopes,
+    over_minibatches,
+    spatial_kernels,
+)
 
 
 class Spectrum(NamedTuple):
@@ -156,7 +162,7 @@ def saliency_spectra(
     respect to them.
 
     Args:
-        model: A `models.Classifier`, or a model with its `kernels()` and `replace_kernels()`.
+        model: A `models.Classifier`, or a pytree with its `kernels()` and `replace_kernels()`.
         images: (B, H, W, C) in [0, 1].
         targets: (B,) class indices.
         per: "image", a spectrum for each image, and their mean does not depend on how many there
@@ -181,16 +187,10 @@ def saliency_spectra(
     kernels = spatial_kernels(model)
     inputs = check_inputs(model, images, targets)
     shapes = {name: _sides(kernel) for name, kernel in kernels.items()}
-    if per == "image":
+    if batch_size is None:
         energies = _image_energies(*inputs, chunk_size=chunk_size)
     else:
-        size = check_count("batch_size", batch_size)  # type: ignore[arg-type]
-        totals = [
-            _minibatch_energies(
-                inputs.model, inputs.images[k : k + size], inputs.targets[k : k + size]
-            )
-            for k in range(0, len(inputs.images), size)
-        ]
+        totals = over_minibatches(_minibatch_energies, inputs, batch_size)
         energies = {name: jnp.stack([total[name] for total in totals]) for name in kernels}
     for name, values in energies.items():
         check_finite(values, f"saliency_spectra's answer for {name} (so the model's gradients)")
@@ -307,38 +307,7 @@ def _filters(kernel: Float[Array, "h w i o"]) -> Float[Array, "n h w"]:
     return jnp.moveaxis(kernel, (0, 1), (2, 3)).reshape(-1, *kernel.shape[:2])
 
 
-def spatial_kernels(model: Any) -> dict[str, Float[Array, "h w i o"]]:
-    """Return the kernels (HWIO) that are larger than 1x1, by name.
-
-    Raises:
-        ValueError: If there is none, or one is not finite, or the model does not say.
-    """
-    if not hasattr(model, "kernels"):
-        raise ValueError(
-            "model must say what its convolutions are, as a models.Classifier does by kernels(), "
-            f"got {type(model).__name__}"
-        )
-    kernels = {name: k for name, k in model.kernels().items() if k.shape[:2] != (1, 1)}
-    if not kernels:
-        raise ValueError("model must have a convolution larger than 1x1, got none")
-    for name, kernel in kernels.items():
-        if not is_traced(kernel) and not np.isfinite(np.asarray(kernel)).all():
-            raise ValueError(f"model must have finite kernels, got NaN or infinity in {name}")
-    return kernels
-
-
-def check_per(per: str, batch_size: int | None) -> None:
-    """Raise ValueError unless `per` is known, and `batch_size` given for minibatches alone."""
-    if per not in ("image", "minibatch"):
-        raise ValueError(f"per must be 'image' or 'minibatch', got {per!r}")
-    if (batch_size is None) == (per == "minibatch"):
-        raise ValueError(
-            f"batch_size must be given for per='minibatch' and only there, got {batch_size!r} for "
-            f"per={per!r}"
-        )
-
-
-def _weigh(model, kernels, slopes):
+def _weigh(kernels, slopes):
     """Return each layer's e^d, its filters weighted by |slope| summed over their values."""
     return {
         name: jnp.abs(slopes[name]).sum((0, 1)).reshape(-1) @ _magnitudes(_filters(kernel))
@@ -347,25 +316,14 @@ def _weigh(model, kernels, slopes):
 
 
 def _image_energies_core(model, images, targets, *, chunk_size):
-    kernels = spatial_kernels(model)
-
     def one(image, target):
-        def logit(kernels):
-            return model.replace_kernels(kernels)(image[None])[0, target]
-
-        return _weigh(model, kernels, jax.grad(logit)(kernels))
+        return _weigh(*kernel_slopes(model, image[None], target[None]))
 
     return map_images(jax.vmap(one), chunk_size, images, targets)
 
 
 def _minibatch_energies_core(model, images, targets):
-    kernels = spatial_kernels(model)
-
-    def logits(kernels):
-        answers = model.replace_kernels(kernels)(images)
-        return answers[jnp.arange(len(images)), targets].sum()
-
-    return _weigh(model, kernels, jax.grad(logits)(kernels))
+    return _weigh(*kernel_slopes(model, images, targets))
 
 
 _image_energies = jit(_image_energies_core, static_argnames=["chunk_size"])

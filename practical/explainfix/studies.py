@@ -29,7 +29,7 @@ from practical.explainfix.pruning import (
     largest_percent,
     zero_filters,
 )
-from practical.explainfix.spectra import spatial_kernels
+from practical.explainfix.slopes import spatial_kernels
 from practical.models import Classifier, size
 from practical.training import accuracy, fit, seconds_per_step
 
