@@ -208,6 +208,11 @@ def test_figures(model, splits, pruned, fixed, tmp_path):
     last = fixed[(fixed["epoch"] == 1) & (fixed["start"] == "pretrained")]
     means = last.groupby(["filters", "initialisation"])["accuracy"].mean()
     np.testing.assert_allclose(sorted(heights)[-6:], sorted(means), atol=1e-6)
+    turned = figures.plot_fixed(fixed.iloc[::-1]).axes
+    for ax in turned:
+        assert [t.get_text() for t in ax.get_legend().get_texts()] == ["fixed", "learned"]
+    ticks = [[t.get_text() for t in ax.get_xticklabels()] for ax in turned]
+    assert ticks[0] == ticks[1]
 
 
 def test_shrinking_takes_means():

@@ -87,7 +87,11 @@ def plot_fixed(rows: pd.DataFrame) -> Figure:
     )  # fmt: skip
     for ax, start in zip(axes[0], starts, strict=True):
         some = last.query("start == @start")
-        options: dict[str, Any] = {"x": "initialisation", "y": "accuracy", "hue": "filters"}
+        # In one order and one colour in all panels, whatever the order of the rows.
+        options: dict[str, Any] = {
+            "x": "initialisation", "y": "accuracy", "hue": "filters",
+            "order": list(dict.fromkeys(last["initialisation"])), "hue_order": ["fixed", "learned"],
+        }  # fmt: skip
         seaborn.barplot(some, **options, errorbar=None, alpha=0.45, ax=ax)
         seaborn.stripplot(some, **options, dodge=True, size=4, ax=ax, legend=False)
         ax.tick_params(axis="x", rotation=30)
