@@ -19,6 +19,8 @@ from practical._files import atomic_path
 def study_folder(out: Path, settings: Mapping[str, Any]) -> Iterator[None]:
     """Hold a folder for one run, and refuse one that holds results of other settings.
 
+    A folder without a part holds no results: a run that failed at once does not stop the next.
+
     Raises:
         ValueError: If it holds results of other settings, or of settings that cannot be read.
         RuntimeError: If another run is writing to it.
@@ -51,8 +53,10 @@ def rows_of(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(settings))
-    if not path.exists():
-        if (path.parent / "parts").exists() and any((path.parent / "parts").iterdir()):
+    parts = path.parent / "parts"
+    begun = parts.exists() and any(parts.glob("*.csv"))
+    if not (begun and path.exists()):
+        if begun:
             raise ValueError(f"{path.parent} holds results without settings; name another folder")
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(wanted, indent=2) + "\n")

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from practical._checkpoint import resume, save
 from practical._files import atomic_path, fingerprint
-from practical._inputs import Model
+from practical._inputs import Model, check_count
 from practical._jit import jit
 from practical.augmentation import AUGMENTATIONS
 from practical.data import Dataset, load_dataset
@@ -80,7 +80,13 @@ def fit(
             model's, or the checkpoint belongs to another run.
         FloatingPointError: If the loss is no longer finite.
     """
-    _check(model, dataset, epochs, batch_size, learning_rate, augment)
+    _check(model, dataset, batch_size, learning_rate, augment)
+    check_count("epochs", epochs)
+    if validation is not None and validation.class_names != dataset.class_names:
+        raise ValueError(
+            f"validation must have the data set's classes {dataset.class_names}, got "
+            f"{validation.class_names}"
+        )
     batch_size = min(batch_size, len(dataset))
     steps = len(dataset) // batch_size
     run = _Run(epochs * steps, learning_rate, weight_decay, augment, freeze)
@@ -92,7 +98,8 @@ def fit(
         f"{model.architecture} images={dataset.images.shape} epochs={epochs} "
         f"batch_size={batch_size} learning_rate={learning_rate} weight_decay={weight_decay} "
         f"augment={augment} seed={seed} labels={fingerprint(dataset.labels)} "
-        f"start={fingerprint(model.variables)}" + (f" freeze={freeze.__name__}" if freeze else "")
+        f"start={fingerprint(model.variables)}"
+        + (f" frozen={fingerprint(freeze(model.variables['params']))}" if freeze else "")
     )
     state, history = resume(checkpoint, settings, state)
     bar = tqdm(
@@ -147,7 +154,8 @@ def seconds_per_step(
         ValueError: If an argument is out of its range, or the data set's classes are not the
             model's.
     """
-    _check(model, dataset, steps, batch_size, 1e-3, "none")
+    _check(model, dataset, batch_size, 1e-3, "none")
+    check_count("steps", steps)
     run = _Run(steps, 1e-3, 0.0, "none", freeze)
     params = model.variables["params"]
     state = {"variables": model.variables, "optimizer": _optimizer(run).init(params)}
@@ -250,10 +258,8 @@ def _update(model, state, images, labels, key, *, run: _Run):
 _step = jit(_update, static_argnames=["run"])
 
 
-def _check(model, dataset, epochs, batch_size, learning_rate, augment) -> None:
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
+def _check(model, dataset, batch_size, learning_rate, augment) -> None:
+    check_count("batch_size", batch_size)
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate must be a positive number, got {learning_rate!r}")
     if augment not in AUGMENTATIONS:
@@ -285,6 +291,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--stages", type=int, nargs="+", default=[1, 2, 2], help="blocks a stage")
     parser.add_argument("--widths", type=int, nargs="+", default=[24, 48, 96], help="of the stages")
     parser.add_argument("--image-size", type=int, help="pixels a side")
+    parser.add_argument(
+        "--shrink", type=int, default=1,
+        help="average squares of so many pixels a side: smaller images train faster",
+    )  # fmt: skip
     parser.add_argument("--count", type=int, help="learn from the first so many images alone")
     parser.add_argument(
         "--shuffle-labels", action="store_true",
@@ -304,11 +314,12 @@ def main(arguments: list[str] | None = None) -> None:
 
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
     train = load_dataset(options.dataset, "train", count=options.count, **sizes)
+    train = train.shrink(options.shrink)
     if options.shuffle_labels:
         train = shuffle_labels(train, seed=options.seed)
     validation = load_dataset(
         options.dataset, "validation", count=options.validation_count, **sizes
-    )
+    ).shrink(options.shrink)
     key = jax.random.key(options.seed)
     if options.start is None:
         model = new_resnet(

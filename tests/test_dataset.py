@@ -186,3 +186,20 @@ def test_per_class():
     np.testing.assert_array_equal(part.images, FLOATS[[1, 4, 0, 2]])
     with pytest.raises(ValueError, match="'cat' has 3, got count=4"):
         dataset().per_class(4)
+
+
+def test_shrinking_takes_means():
+    rng = np.random.default_rng(0)
+    images, masks = rng.random((2, 4, 6, 3), np.float32), np.zeros((2, 4, 6), bool)
+    masks[1, 2, 4:] = masks[1, 0, 0] = True  # a half of one square, a quarter of another
+    whole = Dataset(images, LABELS[:2], ("cat", "dog"), masks)
+    small = whole.shrink(2)
+    assert small.images.shape == (2, 2, 3, 3)
+    np.testing.assert_allclose(small.images[1, 1, 2], images[1, 2:, 4:].mean((0, 1)), rtol=1e-6)
+    assert np.argwhere(small.masks).tolist() == [[1, 1, 2]]
+    assert whole.shrink(1) is whole
+    assert dataset().shrink(1).shrink(1).masks is None
+    with pytest.raises(ValueError, match="factor must divide 4x6 pixels, got 4"):
+        whole.shrink(4)
+    with pytest.raises(ValueError, match="factor must be an integer of at least 1, got 0"):
+        whole.shrink(0)

@@ -22,6 +22,7 @@ from practical.explainfix import (
     zero_filters,
     zero_frequencies,
 )
+from practical.explainfix.slopes import spatial_kernels
 from practical.models import Classifier, from_torchvision, predict, size
 from practical.models.folded import fold
 from practical.models.torchvision import to_state_dict
@@ -423,6 +424,23 @@ def test_reset_draws_all_spatial_filters(basic):
 
 
 # Bad input
+
+
+def test_the_largest_percent_counts_filters_that_are_0_already(basic):
+    kernels = {name: np.array(kernel) for name, kernel in basic.kernels().items()}
+    name = "layer1.0.conv1"
+    kernels[name][..., 1:] = 0  # one channel is left, and is to go last
+    gone = basic.replace_kernels(kernels)
+    scores = {name: np.ones(kernel.shape[2:]) for name, kernel in spatial_kernels(basic).items()}
+    scores[name][:, 0] = 0.5  # so they are the first to go
+    filters = sum(score.size for score in scores.values())
+    most = largest_percent(gone, scores)
+    alive = kernels[name].shape[2]
+    assert int(most * filters / 100 + 1e-9) == alive - 1
+    with refuses(f"percent must leave every layer a channel, got 50; .* is {most}"):
+        channel_prune(gone, IMAGES, TARGETS, 50, saliency=scores)
+    with refuses("images must be in .0, 1.*got values from"):
+        channel_prune(basic, 255 * IMAGES, TARGETS, 10, saliency=filter_norms(basic))
 
 
 def test_the_largest_percent_works_and_a_larger_one_says_so(basic):

@@ -1,6 +1,7 @@
 """The experiments: what their rows say, that they go on where they were, and their figures."""
 
 import re
+from dataclasses import replace
 
 import filelock
 import jax
@@ -8,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from PIL import Image
 
 from practical.__main__ import main
 from practical.data import Dataset
-from practical.explainfix import commands, figures, studies
-from practical.models import predict
+from practical.explainfix import figures, studies
+from practical.models import new_resnet, predict
 from practical.training import accuracy
 from tests.oracles import refuses
 from tests.test_folded import random_classifier
@@ -153,6 +155,15 @@ def test_a_folder_of_other_settings_or_in_use_is_refused(model, splits, tmp_path
         run(model, percents=(0, 60))
     with refuses("holds results of other settings, .*model: "):
         run(model.reset(key=jax.random.key(1)))
+    later = replace(
+        splits[1], images=np.concatenate([splits[1].images[:-1], [splits[1].images[0]]])
+    )
+    with refuses("holds results of other settings, .*validation: "):
+        studies.zero_filters_study(
+            model, splits[0], later, tmp_path, percents=(0, 50), seeds=1, progress=False
+        )
+    with refuses("holds results of other settings, .*experiment: zero-filters there, fixed here"):
+        studies.fixed_study(model, *splits, tmp_path, progress=False)
     with filelock.FileLock(tmp_path / ".lock"), refuses("another run is writing", RuntimeError):
         run(model)
 
@@ -170,9 +181,27 @@ def test_bad_arguments_are_refused_before_anything_is_computed(model, splits, tm
         studies.fixed_study(model, *splits, tmp_path / "a", starts="scratch")
     with refuses("fills must be some of none, reset, fill_zero, got ()"):
         studies.prune_study(model, *splits, tmp_path / "a", fills=())
+    renamed = replace(splits[1], class_names=("a", "b", "x"))
+    for study in (studies.zero_filters_study, studies.prune_study, studies.fixed_study):
+        with refuses("validation must have the model's classes, a, b, c; got a, b, x"):
+            study(model, splits[0], renamed, tmp_path / "a")
     with refuses("percents must hold at least one, got none"):
         studies.zero_filters_study(model, *splits, tmp_path / "a", percents=())
     assert not (tmp_path / "a").exists()
+
+
+def test_a_run_that_failed_at_once_does_not_stop_the_corrected_one(model, splits, tmp_path):
+    def run(learning_rate):
+        return studies.fixed_study(
+            model, *splits, tmp_path, initialisations=("kaiming",), starts=("scratch",), epochs=1,
+            seeds=1, batch_size=4, learning_rate=learning_rate, progress=False,
+        )  # fmt: skip
+
+    with refuses("learning_rate must be a positive number, got nan"):
+        run(float("nan"))
+    assert len(run(0.01)) == 4
+    with refuses("holds results of other settings, .*learning_rate: 0.01 there, 0.02 here"):
+        run(0.02)
 
 
 def test_a_summary_has_students_interval_over_seeds():
@@ -215,14 +244,6 @@ def test_figures(model, splits, pruned, fixed, tmp_path):
     assert ticks[0] == ticks[1]
 
 
-def test_shrinking_takes_means():
-    images = np.random.default_rng(0).random((2, 4, 6, 3), np.float32)
-    small = commands.shrink(Dataset(images, np.zeros(2, np.int32), ("a",)), 2)
-    np.testing.assert_allclose(small.images[1, 1, 2], images[1, 2:, 4:].mean((0, 1)), rtol=1e-6)
-    with refuses("factor must divide the images' 4x6 pixels, got 4"):
-        commands.shrink(Dataset(images, np.zeros(2, np.int32), ("a",)), 4)
-
-
 def test_the_command_writes_tables_and_a_figure_and_says_what_is_wrong(tmp_path, capsys):
     arguments = [
         "explainfix", "zero-filters", "--training", "4", "--validation", "6", "--percents", "0",
@@ -235,5 +256,36 @@ def test_the_command_writes_tables_and_a_figure_and_says_what_is_wrong(tmp_path,
     }  # fmt: skip
     assert len(pd.read_csv(tmp_path / "summary.csv")) == 8
     assert "least_salient" in capsys.readouterr().out
+    assert main([*arguments, "--training", "0"]) == 1
+    assert "--training must be an integer of at least 1, got 0" in capsys.readouterr().err
     assert main([*arguments, "--training", "5"]) == 1
     assert re.search(r"explainfix: .* holds results of other settings", capsys.readouterr().err)
+
+
+def test_the_command_takes_a_folder_of_fewer_images_and_an_augmentation(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 3), ("val", 2)):
+        for name in ("a", "b"):
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    small = {"stage_sizes": (1,), "widths": (4,), "stem_width": 4, "stem_kernel": 3}
+    network = new_resnet(("a", "b"), key=jax.random.key(0), **small)
+    network.save(tmp_path / "net.safetensors")
+    seen = []
+    fit = studies.fit
+
+    def spy(model, training, **options):
+        seen.append((training.images.shape, len(options["validation"]), options["augment"]))
+        return fit(model, training, **options)
+
+    monkeypatch.setattr(studies, "fit", spy)
+    arguments = [
+        "explainfix", "fixed", "--dataset", f"folder:{tmp_path}/data", "--shrink", "2", "--model",
+        f"{tmp_path}/net.safetensors", "--initialisations", "kaiming", "--starts", "scratch",
+        "--epochs", "1", "--seeds", "1", "--augment", "flip", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    assert seen == 2 * [((6, 8, 8, 3), 4, "flip")]

@@ -63,6 +63,9 @@ def test_bad_input():
     with refuses(r"image_shape must be \(height, width, channels\), got \(24, 24\)"):
         size(model, (24, 24))
 
+    with refuses("model must be a pytree of arrays, .*got one with <function .*Partial"):
+        size(lambda images: images[:, 0, 0], (1, 1, 3))
+
     @jax.tree_util.Partial
     def wanders(images):
         return jax.lax.while_loop(lambda x: x.sum() < 9, lambda x: x + 1, images[:, 0, :, 0])

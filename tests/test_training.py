@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import flax.serialization
@@ -115,8 +116,26 @@ def test_frozen_weights_stay_and_the_others_learn(start, tmp_path):
         strict=True,
     ):
         assert np.array_equal(old, new) == fixed
-    with refuses("must come from a run with these arguments(.|\n)*freeze=freeze_spatial"):
+    with refuses("must come from a run with these arguments(.|\n)*frozen="):
         run(start, epochs=2, checkpoint=tmp_path / "state")
+
+
+def all_but(params, name):
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: any(key.key == name for key in path), params
+    )
+
+
+def test_what_is_frozen_may_be_said_by_any_function(start, tmp_path):
+    """Two without a name of their own are told apart by what they freeze."""
+    state = tmp_path / "state"
+    first, *_ = start.variables["params"]
+    fitted = run(start, epochs=1, freeze=partial(all_but, name=first), checkpoint=state)
+    assert_same(fitted.model.variables["params"][first], start.variables["params"][first])
+    again = run(start, epochs=1, freeze=lambda p: all_but(p, first), checkpoint=state)
+    assert_same(again.model, fitted.model)
+    with refuses("must come from a run with these arguments(.|\n)*frozen="):
+        run(start, epochs=1, freeze=lambda p: all_but(p, "bias"), checkpoint=state)
 
 
 def test_the_gradient_of_frozen_weights_does_not_shorten_the_step(start):
@@ -139,8 +158,10 @@ def test_a_step_takes_time_and_changes_nothing(start):
     assert seconds_per_step(start, DATA, batch_size=16, steps=3) > 0
     for old, new in zip(before, jax.tree.leaves(start), strict=True):
         np.testing.assert_array_equal(old, new)
-    with refuses("batch_size must be a positive integer, got 0"):
+    with refuses("batch_size must be an integer of at least 1, got 0"):
         seconds_per_step(start, DATA, batch_size=0)
+    with refuses("steps must be an integer of at least 1, got 0"):
+        seconds_per_step(start, DATA, steps=0)
 
 
 def test_validation_is_measured_and_never_learned_from(start, whole):
@@ -254,7 +275,7 @@ def test_damaged_checkpoints_are_refused_and_kept(start, checkpoint):
 def test_bad_arguments(start):
     for name in ("epochs", "batch_size"):
         for value in (0, -1, 1.5, True):
-            with refuses(f"{name} must be a positive integer, got {value!r}"):
+            with refuses(f"{name} must be an integer of at least 1, got {value!r}"):
                 run(start, **{name: value})
     for value in (0, -0.1, float("nan"), float("inf")):
         with refuses(f"learning_rate must be a positive number, got {value!r}"):
@@ -265,6 +286,8 @@ def test_bad_arguments(start):
         run(start, replace(DATA, images=DATA.images[:, :, :10]), augment="dihedral")
     with refuses(r"(?s)the data set's classes \('r', 'g', 'b'\), got \('red', .*reset_head"):
         run(start, replace(DATA, class_names=("r", "g", "b")))
+    with refuses(r"validation must have the data set's classes \('red', .*, got \('r', 'g', 'b'\)"):
+        run(start, validation=replace(DATA, class_names=("r", "g", "b")))
 
 
 def test_a_loss_that_is_not_finite_is_an_error(start, tmp_path):

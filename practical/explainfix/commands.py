@@ -1,11 +1,11 @@
 """The commands of `python -m practical explainfix`: the paper's experiments, with their figures."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from practical._files import atomic_path
 from practical._inputs import check_count
+from practical.augmentation import AUGMENTATIONS
 from practical.data import Dataset, load_dataset
 from practical.explainfix.fixed import INITIALISATIONS, STARTS
 from practical.explainfix.pruning import FILLS
@@ -38,7 +38,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             "--validation", type=int, default=validation, help="validation images, at most"
         )
         one.set_defaults(run=run)
-        one.add_argument("--chunk-size", type=int, default=32, help="images in flight")
         one.add_argument("--out", type=Path, default=Path("results") / name, metavar="FOLDER")
         return one
 
@@ -62,6 +61,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     for one in (prune, fixed):
         one.add_argument("--seeds", type=int, default=3)
         one.add_argument("--batch-size", type=int, default=64)
+        one.add_argument("--augment", choices=AUGMENTATIONS, default="dihedral")
+    for one in (zero, prune):
+        one.add_argument(
+            "--chunk-size", type=int, default=32, help="images in flight for the saliency"
+        )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -83,7 +87,8 @@ def run(options: argparse.Namespace) -> int:
         rows = studies.prune_study(
             model, training, validation, out, percents=options.percents, fills=options.fills,
             epochs=options.epochs, seeds=options.seeds, batch_size=options.batch_size,
-            learning_rate=options.learning_rate, chunk_size=options.chunk_size,
+            learning_rate=options.learning_rate, augment=options.augment,
+            chunk_size=options.chunk_size,
         )  # fmt: skip
         by = ["fill", "percent", "epoch", "parameters", "flops"]
         figure = figures.plot_pruned(rows)
@@ -92,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
             model, training, validation, out, initialisations=options.initialisations,
             starts=options.starts, epochs=options.epochs, seeds=options.seeds,
             batch_size=options.batch_size, learning_rate=options.learning_rate,
+            augment=options.augment,
         )  # fmt: skip
         by = ["start", "initialisation", "filters", "learned", "epoch"]
         figure = figures.plot_fixed(rows)
@@ -109,26 +115,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _load(options: argparse.Namespace) -> tuple[Classifier, Dataset, Dataset]:
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
-    training, validation = (
-        shrink(load_dataset(options.dataset, split, count=count, **sizes), options.shrink)
-        for split, count in (("train", options.training), ("validation", options.validation))
-    )
-    model = load_model(options.model, dataset=options.dataset)
-    if model.class_names != training.class_names:
-        raise ValueError(
-            f"--model must know the data set's classes, {', '.join(training.class_names)}; "
-            f"{options.model} knows {', '.join(model.class_names[:10])}"
-        )
-    return model, training, validation
-
-
-def shrink(dataset: Dataset, factor: int) -> Dataset:
-    """Return a data set of the means of squares of `factor` pixels a side, without masks."""
-    check_count("factor", factor)
-    if factor == 1:
-        return dataset
-    height, width, channels = dataset.images.shape[1:]
-    if height % factor or width % factor:
-        raise ValueError(f"factor must divide the images' {height}x{width} pixels, got {factor}")
-    shape = len(dataset), height // factor, factor, width // factor, factor, channels
-    return replace(dataset, images=dataset.images[:].reshape(shape).mean((2, 4)), masks=None)
+    splits = []
+    for split, most in (("train", options.training), ("validation", options.validation)):
+        check_count("--training" if split == "train" else "--validation", most)
+        some = load_dataset(options.dataset, split, **sizes).select(slice(most))
+        splits.append(some.shrink(options.shrink))
+    return load_model(options.model, dataset=options.dataset), *splits

@@ -39,7 +39,7 @@ def freeze_spatial(params: Any) -> Any:
 
     Args:
         params: The "params" of a flax module, such as `Classifier.variables["params"]`; or any
-            nested mapping whose convolution kernels are (..., H, W, I, O).
+            nested mapping whose convolutions' "kernel" leaves are (H, W, I, O).
 
     Returns:
         The same structure of booleans.
@@ -66,7 +66,9 @@ def initialise_spatial(
         model: Whose filters are replaced.
         method: "unchanged"; "ghaar", generalised Haar kernels of random direction and frequency;
             "psine", polynomials of sine waves, of 4 to 66 terms; "dct2", elements of the DCT-II
-            basis, each output channel's in an order of its own; "guided_steer", random
+            basis, each output channel's in an order of its own: as in the authors' code, a layer of
+            I inputs has the first I elements alone, row by row (a colour stem of 7x7 the first 3 of
+            49); "guided_steer", random
             combinations of the singular vectors of a trained network's filters, layer by layer;
             "kaiming", uniform within one over the square root of the inputs of a neuron.
         key: Decides the draws, for each layer by its number.

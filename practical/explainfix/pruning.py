@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from practical._chunks import fold_pairs
-from practical._inputs import ArrayLike, check_count, check_inputs
+from practical._inputs import ArrayLike, check_count, check_images, check_inputs
 from practical._jit import jit
 from practical._keys import generator, one_key
 from practical.explainfix.channels import Pruned, keep, remove_channels
@@ -186,7 +186,7 @@ def channel_prune(
         saliency: `filter_saliency`, if it is known already; the images then tell their size alone.
         per: As for `filter_saliency`.
         batch_size: As for `filter_saliency`.
-        chunk_size: Images in flight.
+        chunk_size: As for `filter_saliency`.
 
     Raises:
         ValueError: If an argument breaks its rule, or `percent` leaves a layer without channels;
@@ -198,6 +198,7 @@ def channel_prune(
     if fill not in FILLS:
         raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {fill!r}")
     key = one_key(key)
+    images = check_images(images)
     if saliency is None:
         saliency = filter_saliency(
             model, images, targets, per=per, batch_size=batch_size, chunk_size=chunk_size
@@ -210,7 +211,7 @@ def channel_prune(
             f"this model and these images is {most!r}"
         )
     zeroed = zero_filters(model, saliency, percent)
-    height, width, channels = np.shape(images)[1:]
+    height, width, channels = images.shape[1:]
     pruned = remove_channels(zeroed, image_shape=(height, width, channels))
     return pruned._replace(model=_fill(pruned.model, fill, key))
 
@@ -222,11 +223,17 @@ def largest_percent(
     first: str = "least_salient",
     key: Array | None = None,
 ) -> float:
-    """Return the largest percent of filters, to 0.01, whose loss leaves every layer a channel."""
-    ranks = _ranks(_check_saliency(spatial_kernels(model), saliency), first, key)
+    """Return the largest percent of filters, to 0.01, whose loss leaves every layer a channel.
+
+    Filters that are 0 already count among the lost, wherever `saliency` ranks them.
+    """
+    kernels = spatial_kernels(model)
+    ranks = _ranks(_check_saliency(kernels, saliency), first, key)
+    empty = {name: (np.asarray(kernel) == 0).all((0, 1)) for name, kernel in kernels.items()}
 
     def works(percent: int) -> bool:
         dead = _dead(ranks, _count(ranks, percent / 100))
+        dead = {name: lost | empty[name] for name, lost in dead.items()}
         return all(channels.size for channels in keep(model.architecture, dead).values())
 
     low, high = 0, 100_00  # hundredths of a percent: the one works, the other does not

@@ -73,6 +73,7 @@ def zero_filters_study(
     """
     check_count("seeds", seeds)
     percents = _percents(percents)
+    _check_classes(model, training, validation)
     for percent in percents:
         zero_filters(model, filter_norms(model), percent)  # before anything is computed
     runs = [(order, seed) for order in ORDERS for seed in range(seeds if order == "random" else 1)]
@@ -94,7 +95,7 @@ def zero_filters_study(
             )
         return pd.DataFrame(rows)
 
-    settings = _settings(model, training, validation, percents=percents)
+    settings = _settings("zero-filters", model, training, validation, percents=percents)
     parts = [
         (Path(f"{order}-{seed}.csv"), lambda order=order, seed=seed: run(order, seed))
         for order, seed in runs
@@ -150,6 +151,7 @@ def prune_study(
     check_count("saliency_images", saliency_images)
     fills = _choices("fills", fills, FILLS)
     percents = _percents(percents)
+    _check_classes(model, training, validation)
     some = training.select(slice(saliency_images))
     saliency = filter_saliency(model, some.images[:], some.labels, chunk_size=chunk_size)
     most = largest_percent(model, saliency)
@@ -172,7 +174,7 @@ def prune_study(
         return pd.DataFrame([about | row for row in rows])
 
     settings = _settings(
-        model, training, validation, percents=percents, fills=fills, epochs=epochs,
+        "prune", model, training, validation, percents=percents, fills=fills, epochs=epochs,
         batch_size=batch_size, learning_rate=learning_rate, augment=augment,
         saliency_images=saliency_images,
     )  # fmt: skip
@@ -234,6 +236,7 @@ def fixed_study(
     check_count("seeds", seeds)
     initialisations = _choices("initialisations", initialisations, INITIALISATIONS)
     starts = _choices("starts", starts, STARTS)
+    _check_classes(model, training, validation)
     for name in initialisations:
         _initialise(model, name, jax.random.key(0), source=model)  # before anything is computed
     spatial = sum(kernel.size for kernel in spatial_kernels(model).values())
@@ -256,7 +259,7 @@ def fixed_study(
         return pd.DataFrame([about | row for row in rows])
 
     settings = _settings(
-        model, training, validation, epochs=epochs,
+        "fixed", model, training, validation, epochs=epochs,
         batch_size=batch_size, learning_rate=learning_rate, augment=augment,
     )  # fmt: skip
     parts = [
@@ -340,15 +343,25 @@ def _interval(share: float, images: int) -> dict[str, float]:
     return {"accuracy": share, "low": low, "high": high}
 
 
+def _check_classes(model: Classifier, training: Dataset, validation: Dataset) -> None:
+    for name, dataset in (("training", training), ("validation", validation)):
+        if dataset.class_names != model.class_names:
+            raise ValueError(
+                f"{name} must have the model's classes, {', '.join(model.class_names[:10])}; got "
+                f"{', '.join(dataset.class_names[:10])}"
+            )
+
+
 def _settings(
-    model: Classifier, training: Dataset, validation: Dataset, **options: Any
+    experiment: str, model: Classifier, training: Dataset, validation: Dataset, **options: Any
 ) -> dict[str, Any]:
     """Return all that a row depends on."""
     data = {
-        name: [*one.images.shape, fingerprint([np.asarray(one.images[:8]), one.labels])]
+        name: [*one.images.shape, fingerprint([np.asarray(one.images), one.labels])]
         for name, one in (("training", training), ("validation", validation))
     }
     about = {"architecture": str(model.architecture), "classes": list(model.class_names)}
+    about["experiment"] = experiment
     return {"dataset": training.name, **data, "model": fingerprint(model), **about, **options}
 
 

@@ -31,13 +31,19 @@ def size(model: Any, image_shape: tuple[int, int, int]) -> Size:
         image_shape: (H, W, C).
 
     Raises:
-        ValueError: If `image_shape` is not three positive integers, or the model has a branch or a
-            loop of unknown length.
+        ValueError: If `image_shape` is not three positive integers, the model is no pytree of
+            arrays, or it has a branch or a loop of unknown length.
     """
     if len(image_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in image_shape):
         raise ValueError(f"image_shape must be (height, width, channels), got {image_shape!r}")
     variables = getattr(model, "variables", None)
     leaves = jax.tree.leaves(model if variables is None else variables["params"])
+    unknown = [leaf for leaf in leaves if not hasattr(leaf, "shape")]
+    if unknown:
+        raise ValueError(
+            "model must be a pytree of arrays, which are its parameters, got one with "
+            f"{unknown[0]!r} in it; jax.tree_util.Partial(function, arrays) makes one of a function"
+        )
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     traced = jax.make_jaxpr(lambda model, images: model(images))(as_argument(model), image)
     return Size(sum(int(np.size(leaf)) for leaf in leaves), _flops(traced.jaxpr))
