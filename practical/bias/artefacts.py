@@ -313,12 +313,12 @@ class _Canvas:
 
     def side(self, name: str, share: float, *, of: int | None = None, most: float = 1.0) -> int:
         """Return how many pixels a share of the shorter side, or of another length, is."""
-        of = min(self.shape) if of is None else of
-        pixels = round(share * of) if 0 < share <= 1 else 0
-        if not 1 <= pixels < most * of:
+        length = min(self.shape) if of is None else of
+        pixels = round(share * length) if 0 < share <= 1 else 0
+        if not 1 <= pixels < most * length:
             raise ValueError(
-                f"{name} must be of at least one pixel and less than {most:g} of {of} pixels, or "
-                f"nothing is left of the image, got {share!r}"
+                f"{name} must be of at least one pixel and less than {most:g} of {length} "
+                f"pixels, or nothing is left of the image, got {share!r}"
             )
         return pixels
 
