@@ -457,6 +457,29 @@ def test_reset_head(model):
     assert not np.array_equal(new(PIXELS), other(PIXELS))
 
 
+def test_reset_keeps_the_stages_that_it_is_told(model):
+    stages = model.architecture.stage_sizes
+    blocks = [f"layer{s}.{b}." for s, size in enumerate(stages, 1) for b in range(size)]
+    for keep in range(len(stages) + 1):
+        new = model.reset(key=jax.random.key(0), keep=keep)
+        stay = ("conv1", *blocks[: sum(stages[:keep])]) if keep else ()
+        for name, kernel in model.kernels().items():
+            same = np.array_equal(kernel, new.kernels()[name])
+            assert same == name.startswith(stay or ("none",)), name
+        assert not np.array_equal(model(PIXELS), new(PIXELS))
+    # The batch norms' running means, too: what comes out of the stages that stay is the same.
+    for kind in model.variables:
+        assert_same(new.variables[kind]["layers_0"], model.variables[kind]["layers_0"])
+    np.testing.assert_allclose(new.features(PIXELS), model.features(PIXELS), rtol=1e-5, atol=1e-5)
+    assert_same(
+        model.reset(key=jax.random.key(0), keep=1), model.reset(key=jax.random.key(0), keep=1)
+    )
+    with refuses(f"keep must be at most the network's {len(stages)} stages, got {len(stages) + 1}"):
+        model.reset(key=jax.random.key(0), keep=len(stages) + 1)
+    with refuses("keep must be an integer of at least 0, got -1"):
+        model.reset(key=jax.random.key(0), keep=-1)
+
+
 def test_heads_can_be_saved(model, tmp_path):
     for name, changed in (
         ("a", model.reset_head(("p", "q"), key=jax.random.key(0))),

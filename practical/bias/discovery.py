@@ -80,7 +80,8 @@ def cluster_heatmaps(
         clusters = int(gaps[1:].argmax()) + 2
     embedding = vectors[:, :clusters]
     rows = embedding / np.maximum(np.linalg.norm(embedding, axis=1, keepdims=True), 1e-12)
-    found = KMeans(clusters, n_init=10, random_state=seed).fit_predict(rows)
+    means = KMeans(clusters, n_init=10, random_state=seed)  # pyright: ignore[reportArgumentType]
+    found = means.fit_predict(rows)
     order = np.argsort(-np.bincount(found, minlength=clusters), kind="stable")
     labels = np.argsort(order)[found]
     return Clusters(labels, values[: _MOST_CLUSTERS + 2], rows, features)

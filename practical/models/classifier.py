@@ -16,7 +16,7 @@ from jax_resnet import Sequential
 from jaxtyping import Array, Float
 
 from practical._files import atomic_path
-from practical._inputs import ArrayLike
+from practical._inputs import ArrayLike, check_count
 from practical.models import torchvision
 from practical.models.architecture import Architecture
 
@@ -114,10 +114,31 @@ class Classifier:
         kernel = jax.nn.initializers.lecun_normal()(key, (inputs, len(class_names)))
         return self._with_head({"kernel": kernel, "bias": jnp.zeros(len(class_names))}, class_names)
 
-    def reset(self, *, key: jax.Array) -> Classifier:
-        """Return a classifier of the same architecture with new random weights."""
+    def reset(self, *, key: jax.Array, keep: int = 0) -> Classifier:
+        """Return a classifier of the same architecture with new random weights.
+
+        Args:
+            key: Decides the weights.
+            keep: How many stages stay as they are, from the input on, and the stem with them.
+
+        Raises:
+            ValueError: If `keep` is not from 0 to the number of stages.
+        """
+        stages = self.architecture.stage_sizes
+        if check_count("keep", keep, least=0) > len(stages):
+            raise ValueError(f"keep must be at most the network's {len(stages)} stages, got {keep}")
         variables = self.architecture.module().init(key, jnp.zeros((1, 64, 64, 3)))
-        return replace(self, variables=dict(variables))
+        kept = ["layers_0"] if keep else []
+        kept += [
+            f"layers_{b.layer}" for b in list(self.architecture.blocks())[: sum(stages[:keep])]
+        ]
+        return replace(
+            self,
+            variables={
+                kind: {**fresh, **{name: self.variables[kind][name] for name in kept}}
+                for kind, fresh in variables.items()
+            },
+        )
 
     def _with_head(self, dense: dict[str, jax.Array], class_names: Sequence[str]) -> Classifier:
         params = {**self.variables["params"], self.architecture.dense: dense}
