@@ -468,12 +468,9 @@ def test_reset_keeps_the_stages_that_it_is_told(model):
             assert same == name.startswith(stay or ("none",)), name
         assert not np.array_equal(model(PIXELS), new(PIXELS))
     # The batch norms' running means, too: what comes out of the stages that stay is the same.
-    for kind in model.variables:
-        assert_same(new.variables[kind]["layers_0"], model.variables[kind]["layers_0"])
     np.testing.assert_allclose(new.features(PIXELS), model.features(PIXELS), rtol=1e-5, atol=1e-5)
-    assert_same(
-        model.reset(key=jax.random.key(0), keep=1), model.reset(key=jax.random.key(0), keep=1)
-    )
+    again = model.reset(key=jax.random.key(0), keep=len(stages))
+    np.testing.assert_array_equal(again(PIXELS), new(PIXELS))
     with refuses(f"keep must be at most the network's {len(stages)} stages, got {len(stages) + 1}"):
         model.reset(key=jax.random.key(0), keep=len(stages) + 1)
     with refuses("keep must be an integer of at least 0, got -1"):
