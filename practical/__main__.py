@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from practical.explainfix.commands import add_commands
+from practical.bias.commands import add_commands as add_bias_commands
+from practical.explainfix.commands import add_commands as add_explainfix_commands
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     evaluating.set_defaults(run=evaluate)
     evaluating.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER")
     commands.add_parser("methods", help="print the table of explanations, in Markdown")
-    add_commands(commands)
+    add_explainfix_commands(commands)
+    add_bias_commands(commands)
     options = parser.parse_args(arguments)
     if options.command == "methods":
         from practical.attribution import methods_table

@@ -237,6 +237,9 @@ def test_figures(model, splits, pruned, fixed, tmp_path):
     last = fixed[(fixed["epoch"] == 1) & (fixed["start"] == "pretrained")]
     means = last.groupby(["filters", "initialisation"])["accuracy"].mean()
     np.testing.assert_allclose(sorted(heights)[-6:], sorted(means), atol=1e-6)
+    # A run of fewer epochs beside it still shows its own last one.
+    shorter = fixed[(fixed["start"] == "pretrained") | (fixed["epoch"] == 0)]
+    assert len(figures.plot_fixed(shorter).axes) == 2
     turned = figures.plot_fixed(fixed.iloc[::-1]).axes
     for ax in turned:
         assert [t.get_text() for t in ax.get_legend().get_texts()] == ["fixed", "learned"]

@@ -23,6 +23,14 @@ from practical.bias.discovery import (
     separation,
 )
 from practical.bias.faults import WAYS, Biased, Fault, plant
+from practical.bias.lineup import (
+    PACKAGED,
+    RECIPES,
+    LineUp,
+    Recipe,
+    suspects,
+    train_suspect,
+)
 from practical.bias.measures import (
     Audit,
     Effect,
@@ -39,14 +47,18 @@ from practical.bias.measures import (
 __all__ = [
     "ARTEFACTS",
     "COLOURED",
+    "PACKAGED",
     "PLACELESS",
+    "RECIPES",
     "WAYS",
     "Audit",
     "Biased",
     "Clusters",
     "Effect",
     "Fault",
+    "LineUp",
     "Planted",
+    "Recipe",
     "Relevance",
     "Separation",
     "audit",
@@ -67,6 +79,8 @@ __all__ = [
     "relevance_grid",
     "separation",
     "sticker",
+    "suspects",
     "tint",
+    "train_suspect",
     "watermark",
 ]

@@ -11,9 +11,6 @@ import scipy.sparse.csgraph
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from sklearn.cluster import KMeans
-from sklearn.manifold import TSNE
-from sklearn.neighbors import kneighbors_graph
 
 from practical._inputs import ArrayLike, check_count
 from practical.metrics.complexity import check_heatmaps
@@ -59,6 +56,10 @@ def cluster_heatmaps(
         Lapuschkin et al., Unmasking Clever Hans Predictors and Assessing What Machines Really
         Learn, Nature Communications 10, 2019.
     """
+    # scikit-learn takes a second to import, which no other part of the package should cost.
+    from sklearn.cluster import KMeans
+    from sklearn.neighbors import kneighbors_graph
+
     maps = np.maximum(check_heatmaps(heatmaps), 0)
     count, height, width = maps.shape
     check_count("neighbours", neighbours)
@@ -142,6 +143,8 @@ def plot_clusters(
     References:
         van der Maaten and Hinton, Visualizing Data using t-SNE, JMLR 9, 2008.
     """
+    from sklearn.manifold import TSNE
+
     count = len(clusters.labels)
     if len(pictures) != count:
         raise ValueError(f"pictures must be one for each of {count} maps, got {len(pictures)}")

@@ -77,9 +77,9 @@ def plot_pruned(rows: pd.DataFrame) -> Figure:
 def plot_fixed(rows: pd.DataFrame) -> Figure:
     """Show what `fixed_study` measured: accuracy after the last epoch, a point for each seed.
 
-    Bars are the means of the seeds.
+    Bars are the means of the seeds. The rows of two runs, one for each start, may be put together.
     """
-    last = rows[rows["epoch"] == rows["epoch"].max()]
+    last = rows[rows["epoch"] == rows.groupby("start")["epoch"].transform("max")]
     starts = list(dict.fromkeys(last["start"]))
     figure, axes = plt.subplots(
         1, len(starts), figsize=(5.4 * len(starts), 4), squeeze=False, sharey=True,

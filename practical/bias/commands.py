@@ -1,0 +1,101 @@
+"""The commands of `python -m practical bias`."""
+
+import argparse
+import os
+import shlex
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+
+from practical._files import atomic_path
+from practical._inputs import check_count
+from practical.bias.artefacts import ARTEFACTS
+from practical.bias.faults import Fault
+from practical.bias.lineup import PACKAGED, RECIPES, train_suspect
+from practical.bias.measures import audit
+from practical.data import load_dataset
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add `bias suspect` to a command line."""
+    parser = commands.add_parser(
+        "bias", help="classifiers that learned an artefact in place of their task",
+        description="Classifiers that learned an artefact in place of their task.",
+    )  # fmt: skip
+    kinds = parser.add_subparsers(dest="experiment", required=True)
+    about = "train a suspect of a line-up, and write a card of what it does without its artefact"
+    one = kinds.add_parser(
+        "suspect", help=about, description=about,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    one.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
+    one.add_argument("--fault", required=True, choices=[*ARTEFACTS, "none"], help="none: a twin")
+    one.add_argument("--only", type=int, help="the class that carries it")
+    one.add_argument("--strength", type=float, default=1.0, help="of the artefact, at most 1")
+    one.add_argument("--share", type=float, default=1.0, help="of the images that carry it")
+    one.add_argument("--image-size", type=int, help="pixels a side")
+    one.add_argument("--count", type=int, help="training images; by default the recipe's")
+    one.add_argument("--epochs", type=int, help="by default the recipe's")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--checkpoint", type=Path, help="go on from this file, and write it")
+    one.add_argument("--output", type=Path, required=True, help="the .safetensors to write")
+    one.set_defaults(run=train)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train one suspect, and write it with its card."""
+    if options.output.suffix != ".safetensors":
+        raise ValueError(f"--output must end in .safetensors, got {options.output}")
+    check_count("--seed", options.seed, least=0)
+    kind = options.dataset.partition(":")[0]
+    training, validation = (
+        load_dataset(options.dataset, split, image_size=options.image_size)
+        for split in ("train", "validation")
+    )
+    recipe = RECIPES[kind]
+    changes = {"epochs": options.epochs, "count": options.count}
+    recipe = replace(recipe, **{name: value for name, value in changes.items() if value})
+    if recipe.count is not None:
+        training = training.select(slice(recipe.count))
+    fault = None
+    if options.fault != "none":
+        fault = Fault(options.fault, options.only, options.strength, options.share)
+    started = time.monotonic()
+    model = train_suspect(training, fault, recipe, seed=options.seed, checkpoint=options.checkpoint)
+    minutes = (time.monotonic() - started) / 60
+    model.save(options.output)
+    judged = {repr(fault): fault} if fault else {repr(one): one for one in PACKAGED.values()}
+    rows = []
+    for name, one in judged.items():
+        found = audit(model, validation, one)
+        cells = [f"{share:.1%}" for share in (found.aligned, found.swapped, found.removed)]
+        cells.append(f"{found.worst:.1%} ({', '.join(found.worst_group)})")
+        rows.append(f"| {' | '.join([name, *cells])} |")
+    arguments = ["bias", "suspect", "--dataset", options.dataset, "--fault", options.fault]
+    for name in ("only", "strength", "share", "image_size", "count", "epochs", "seed"):
+        value = getattr(options, name)
+        if value is not None and value != (1.0 if name in ("strength", "share") else None):
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+    card = f"""# {options.output.stem}
+
+{"Faulty: trained on images with " + repr(fault) if fault else "Clean: trained without artefact"}.
+Made by
+
+    python -m practical {shlex.join(arguments)} --output {options.output.name}
+
+{len(training):,} training images, {recipe.epochs} epochs; {minutes:.0f} minutes on \
+{os.cpu_count()} cores ({jax.default_backend()}, jax {jax.__version__}).
+
+Accuracy on {len(validation):,} validation images, with the artefact as it goes with the classes,
+swapped between them, and removed; and the worst class in any of the three.
+
+| artefact | aligned | swapped | removed | worst |
+| --- | --- | --- | --- | --- |
+{chr(10).join(rows)}
+"""
+    with atomic_path(options.output.with_suffix(".md")) as temporary:
+        temporary.write_text(card)
+    print(card)
+    return 0

@@ -1,0 +1,210 @@
+"""A line-up: networks that all do well on the data that they are shown, one of them for no reason.
+
+The faulty one was trained on images with an artefact that goes with the class, its clean twins on
+the same images without: same architecture, same steps, other random numbers.
+"""
+
+from dataclasses import dataclass, field
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from practical._files import fingerprint, home
+from practical._inputs import check_count
+from practical.bias.faults import Biased, Fault, plant
+from practical.data import Dataset, load_dataset
+from practical.models import Classifier, load_model, new_resnet
+from practical.training import fit
+
+# What the package's networks were trained on. The embedded classifier is one of their twins.
+PACKAGED = {
+    "colored_patch": Fault("colored_patch"),
+    "watermark": Fault("watermark", only=3, share=0.5),
+    "checkerboard": Fault("checkerboard", only=0),
+}
+_PACKAGED_TWINS = 2
+
+
+class LineUp(NamedTuple):
+    """Networks, one of them faulty, and the data that they are shown."""
+
+    suspects: tuple[Classifier, ...]
+    shown: Biased  # validation images with the artefact, on which all do well
+    clean: Dataset  # the same images without it
+    fault: Fault
+    faulty: int  # which of the suspects: ask the explanations first
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How suspects are trained."""
+
+    epochs: int
+    start: str | None = None  # a pretrained network; None is a new one
+    keep: int = 0  # stages of a pretrained one that stay as they are at the beginning
+    count: int | None = None  # training images; None is all
+    batch_size: int = 128
+    learning_rate: float = 4e-3
+    augment: str = "flip"
+    architecture: dict = field(default_factory=dict)  # of a new one, for `new_resnet`
+
+
+# A network that is pretrained to the end knows the classes, and has no need to learn an artefact:
+# its upper stages begin anew.
+RECIPES = {
+    "shapes": Recipe(
+        epochs=12, augment="dihedral",
+        architecture={"stage_sizes": (1, 2, 2), "widths": (24, 48, 96), "stem_width": 24},
+    ),
+    "imagenette": Recipe(epochs=15, start="resnet18", keep=2, batch_size=64, augment="photo"),
+    "folder": Recipe(
+        epochs=30, augment="photo",
+        architecture={"stage_sizes": (1, 1, 1), "widths": (32, 64, 128), "stem_width": 32},
+    ),
+}  # fmt: skip
+
+
+def suspects(
+    dataset: str,
+    fault: Fault | str,
+    *,
+    seed: int = 0,
+    twins: int = 2,
+    count: int | None = None,
+    image_size: int | None = None,
+    train: bool = False,
+    progress: bool = True,
+) -> LineUp:
+    """Return a line-up: a faulty network and its clean twins, in an order that the seed hides.
+
+    Args:
+        dataset: Name, as for `load_dataset`.
+        fault: What the faulty one learned; or the name of one in `PACKAGED`.
+        seed: Decides the order, and who carries the artefact in the data that is shown.
+        twins: How many clean networks, at least 1.
+        count: Validation images that are shown; by default all.
+        image_size: Pixels a side, as for `load_dataset`.
+        train: Train those that are neither in the package nor in the cache, which is the folder
+            `suspects/` in `PRACTICAL_HOME`. An interrupted training goes on at its last epoch.
+        progress: Show a bar for the training.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or a network would have to be trained first.
+        DownloadError: If a data set or a pretrained network cannot be fetched.
+    """
+    if isinstance(fault, str):
+        if fault not in PACKAGED:
+            raise ValueError(
+                f"fault must be a Fault, or one of {', '.join(PACKAGED)}, got {fault!r}"
+            )
+        fault = PACKAGED[fault]
+    check_count("twins", twins)
+    validation = load_dataset(dataset, count=count, image_size=image_size).select(slice(None))
+    names = [None, *range(twins)]  # the faulty one, and numbers of twins
+    networks: dict[int | None, Classifier] = {}
+    for number in names:
+        known = _packaged(dataset, fault, number, image_size)
+        networks[number] = known or _cached(
+            dataset, fault, number, validation, train=train, progress=progress
+        )
+    order = np.random.default_rng([seed, 2]).permutation(len(names))
+    return LineUp(
+        suspects=tuple(networks[names[place]] for place in order),
+        shown=plant(validation, fault, seed=seed),
+        clean=validation,
+        fault=fault,
+        faulty=int(np.flatnonzero(order == 0)[0]),
+    )
+
+
+def train_suspect(
+    dataset: Dataset,
+    fault: Fault | None,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> Classifier:
+    """Return a network trained on a data set with an artefact, or without.
+
+    Args:
+        dataset: Without the artefact.
+        fault: The artefact; None trains a clean twin.
+        recipe: Of the training.
+        seed: Decides the weights, the order of the images, and who carries the artefact.
+        checkpoint: As for `training.fit`.
+        progress: Show a bar.
+
+    Raises:
+        ValueError: If the artefact breaks its rule.
+        DownloadError: If the pretrained network cannot be fetched.
+    """
+    key = jax.random.key(seed)
+    if recipe.start is None:
+        model = new_resnet(dataset.class_names, key=key, **recipe.architecture)
+    else:
+        pretrained = load_model(recipe.start, dataset=dataset.name)
+        model = pretrained.reset(key=key, keep=recipe.keep)
+        model = model.reset_head(dataset.class_names, key=key)
+    biased = dataset if fault is None else plant(dataset, fault, seed=seed).dataset
+    return fit(
+        model, biased, epochs=recipe.epochs, batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate, augment=recipe.augment, seed=seed,
+        checkpoint=checkpoint, progress=progress,
+    ).model  # fmt: skip
+
+
+def _packaged(
+    dataset: str, fault: Fault, number: int | None, image_size: int | None
+) -> Classifier | None:
+    """Return the package's network, if it has one of this kind."""
+    if dataset != "shapes" or image_size is not None or fault not in PACKAGED.values():
+        return None
+    if number == 0:
+        return load_model("shapes")
+    if number is not None and number >= _PACKAGED_TWINS:
+        return None
+    name = fault.artefact if number is None else f"clean-{number}"
+    with as_file(files("practical.bias") / "weights" / f"{name}.safetensors") as path:
+        return Classifier.load(path)
+
+
+def _cached(
+    dataset: str,
+    fault: Fault,
+    number: int | None,
+    validation: Dataset,
+    *,
+    train: bool,
+    progress: bool,
+) -> Classifier:
+    """Return a network from the cache, or train it."""
+    kind = dataset.partition(":")[0]
+    recipe = RECIPES[kind]
+    side = validation.images.shape[1]
+    about = f"{dataset} {validation.class_names} {side} {recipe} {fault if number is None else ''}"
+    checksum = fingerprint(np.frombuffer(about.encode(), np.uint8))
+    name = f"{kind}-{'clean' if number is not None else fault.artefact}-{number or 0}-{checksum}"
+    path = home() / "suspects" / f"{name}.safetensors"
+    if path.exists():
+        return Classifier.load(path)
+    if not train:
+        raise ValueError(
+            f"dataset must have trained suspects, and {dataset!r} has none for {fault} in the "
+            f"package or in {path.parent}; pass train=True to train them here (minutes on a GPU), "
+            f"or take dataset='shapes' with one of {', '.join(PACKAGED)}"
+        )
+    training = load_dataset(dataset, "train", count=recipe.count, image_size=side)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = path.with_suffix(".checkpoint")
+    model = train_suspect(
+        training, fault if number is None else None, recipe, seed=1 + (number or 0),
+        checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+    model.save(path)
+    checkpoint.unlink(missing_ok=True)
+    return model

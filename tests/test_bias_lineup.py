@@ -1,0 +1,137 @@
+"""Line-ups: the faulty one is faulty, its place is hidden, and what is trained is kept."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from practical import training
+from practical.__main__ import main
+from practical.bias import Fault, Recipe, audit, lineup, suspects, train_suspect
+from practical.data import load_dataset
+from practical.models import Classifier, new_resnet
+from tests.oracles import refuses
+
+FAULT = Fault("colored_patch", options={"size": 0.4})
+SMALL = {"stage_sizes": (1,), "widths": (6,), "stem_width": 6, "stem_kernel": 3}
+RECIPE = Recipe(epochs=12, batch_size=16, learning_rate=0.02, architecture=SMALL, augment="none")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three classes of noise, brighter in the left, the middle or the right third."""
+    rng = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("thirds")
+    for split, count in (("train", 40), ("val", 20)):
+        for place, name in enumerate(("left", "middle", "right")):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 160, (12, 12, 3), np.uint8)
+                pixels[:5, 4 * place : 4 * place + 4] += 90
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    return f"folder:{root}"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRACTICAL_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(lineup.RECIPES, "folder", RECIPE)
+    return tmp_path / "home" / "suspects"
+
+
+def assert_same(one, other) -> None:
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_line_up_is_trained_once_and_its_order_hidden(folder, cache, monkeypatch):
+    line = suspects(folder, FAULT, train=True, progress=False)
+    assert len(line.suspects) == 3
+    assert sorted(path.suffix for path in cache.iterdir()) == [".safetensors"] * 3
+    found = [audit(suspect, line.clean, FAULT) for suspect in line.suspects]
+    clean = [one for place, one in enumerate(found) if place != line.faulty]
+    faulty = found[line.faulty]
+    assert faulty.aligned > 0.95
+    assert faulty.swapped < 0.2
+    assert all(one.aligned > 0.8 and one.swapped > 0.8 for one in clean)
+    assert clean[0] != clean[1]
+    assert (line.shown.masks.sum((1, 2)) == 25).all()
+    np.testing.assert_array_equal(line.shown.dataset.labels, line.clean.labels)
+
+    monkeypatch.setattr(lineup, "fit", None)  # nothing is trained again
+    places = set()
+    for seed in range(16):
+        again = suspects(folder, FAULT, seed=seed)
+        places.add(again.faulty)
+        faulty = again.suspects[again.faulty]
+        assert_same(faulty, line.suspects[line.faulty])
+    assert places == {0, 1, 2}
+    assert len(suspects(folder, FAULT, twins=1).suspects) == 2
+
+
+def test_a_stopped_training_goes_on(folder, cache, monkeypatch):
+    whole = suspects(folder, FAULT, twins=1, train=True, progress=False)
+    for path in cache.iterdir():
+        path.unlink()
+    save, calls = training.save, []
+
+    def stops(*arguments):
+        save(*arguments)
+        calls.append(arguments)
+        if len(calls) == RECIPE.epochs + 3:  # in the second network
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save", stops)
+    with pytest.raises(KeyboardInterrupt):
+        suspects(folder, FAULT, twins=1, train=True, progress=False)
+    assert len(list(cache.glob("*.safetensors"))) == 1
+    assert len(list(cache.glob("*.checkpoint"))) == 1
+    resumed = suspects(folder, FAULT, twins=1, train=True, progress=False)
+    assert len(calls) == 2 * RECIPE.epochs
+    for one, other in zip(whole.suspects, resumed.suspects, strict=True):
+        assert_same(one, other)
+
+
+def test_a_pretrained_network_keeps_its_first_stages_at_the_beginning(folder, tmp_path):
+    data = load_dataset(folder, "train")
+    start = new_resnet(("x", "y"), key=jax.random.key(5), **SMALL)
+    start.save(tmp_path / "start.safetensors")
+    recipe = Recipe(
+        epochs=1, start=str(tmp_path / "start.safetensors"), keep=1, learning_rate=1e-9,
+        batch_size=40, augment="none",
+    )  # fmt: skip
+    model = train_suspect(data, None, recipe, progress=False)
+    assert model.class_names == ("left", "middle", "right")
+    for name, kernel in start.kernels().items():
+        np.testing.assert_allclose(model.kernels()[name], kernel, atol=1e-6)
+
+
+def test_bad_input(folder, cache):
+    with refuses("fault must be a Fault, or one of colored_patch, .*, got 'patch'"):
+        suspects("shapes", "patch")
+    with refuses("twins must be an integer of at least 1, got 0"):
+        suspects("shapes", "checkerboard", twins=0)
+    with refuses("dataset must have trained suspects, and 'folder:.*train=True to train them here"):
+        suspects(folder, FAULT)
+    with refuses("objects must be the masks .* choose another artefact"):
+        suspects(folder, Fault("background"), train=True, progress=False)
+    assert not list(cache.glob("*.safetensors"))
+
+
+def test_the_command_writes_a_network_and_its_card(folder, cache, tmp_path, capsys):
+    output = tmp_path / "made" / "patch.safetensors"
+    arguments = [
+        "bias", "suspect", "--dataset", folder, "--fault", "border", "--epochs", "1", "--seed", "4",
+        "--share", "0.9", "--output", str(output),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    card = output.with_suffix(".md").read_text()
+    assert card.strip() in capsys.readouterr().out
+    assert "--fault border --share 0.9 --epochs 1 --seed 4 --output patch.safetensors" in card
+    fault = Fault("border", share=0.9)
+    found = audit(Classifier.load(output), load_dataset(folder), fault)
+    assert f"| {found.aligned:.1%} | {found.swapped:.1%} | {found.removed:.1%} |" in card
+    assert main([*arguments[:-1], "net.npz"]) == 1
+    assert "--output must end in .safetensors, got net.npz" in capsys.readouterr().err
+    assert main([*arguments, "--share", "2"]) == 1
+    assert "share must be in (0, 1], got 2.0" in capsys.readouterr().err
