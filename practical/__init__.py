@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
     from practical import (
         attribution,
         baselines,
+        bias,
         data,
         evaluation,
         explainfix,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
     from practical.models import Classifier, load_model, predict
 
 _MODULES = (
-    "attribution", "baselines", "data", "evaluation", "explainfix", "metrics", "models",
+    "attribution", "baselines", "bias", "data", "evaluation", "explainfix", "metrics", "models",
     "plotting", "training", "widgets",
 )  # fmt: skip
 _NAMES = {
@@ -49,6 +50,7 @@ __all__ = [
     "Dataset",
     "attribution",
     "baselines",
+    "bias",
     "data",
     "evaluation",
     "explainfix",

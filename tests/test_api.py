@@ -14,12 +14,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "practical"
 MODULES = {
     name: importlib.import_module(f"practical.{name}")
     for name in (
-        "attribution", "augmentation", "baselines", "data", "data.shapes", "evaluation",
+        "attribution", "augmentation", "baselines", "bias", "data", "data.shapes", "evaluation",
         "explainfix", "metrics", "models", "plotting", "training", "widgets",
     )
 }  # fmt: skip
 # What a call cannot do without, by name: no default would be right.
-KEYWORDS_WITHOUT_DEFAULT = {"epochs", "key", "signed"}
+KEYWORDS_WITHOUT_DEFAULT = {
+    "epochs", "key", "signed", "classes", "top", "left", "height", "width"
+}  # fmt: skip
 # What is passed by position and may be left out.
 POSITIONS_WITH_DEFAULT = {
     "load_dataset": {"split"},
@@ -28,6 +30,7 @@ POSITIONS_WITH_DEFAULT = {
     "plot_heatmap": {"image"},
     "plot_methods": {"titles"},
     "main": {"arguments"},
+    "plant": {"way"},
     "ghaar": {"a"},
     "ghaar4": {"a"},
     "steered_dct": {"powers"},
@@ -192,9 +195,10 @@ ALLOWED = {
     "models": BASE | {"data"},
     "augmentation": set(),
     "training": BASE | {"_checkpoint", "augmentation", "data", "models"},
-    "explainfix": BASE | {"_study", "data", "models", "training"},
+    "explainfix": BASE | {"_study", "augmentation", "data", "models", "training"},
     "attribution": BASE | {"baselines", "models"},
     "metrics": BASE | {"baselines", "models", "attribution"},
+    "bias": BASE | {"attribution", "baselines", "data", "metrics", "models", "training"},
     "plotting": BASE | {"metrics"},
     "evaluation": BASE | {"_study", "attribution", "data", "metrics", "models", "plotting"},
     "widgets": BASE | {"attribution", "baselines", "metrics", "models", "plotting"},

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from practical import training
 from practical.__main__ import main
 from practical.bias import Fault, Recipe, audit, lineup, suspects, train_suspect
 from practical.data import load_dataset
 from practical.models import Classifier, new_resnet
+from practical.training import fitting
 from tests.oracles import refuses
 
 FAULT = Fault("colored_patch", options={"size": 0.4})
@@ -73,7 +73,7 @@ def test_a_stopped_training_goes_on(folder, cache, monkeypatch):
     whole = suspects(folder, FAULT, twins=1, train=True, progress=False)
     for path in cache.iterdir():
         path.unlink()
-    save, calls = training.save, []
+    save, calls = fitting.save, []
 
     def stops(*arguments):
         save(*arguments)
@@ -81,7 +81,7 @@ def test_a_stopped_training_goes_on(folder, cache, monkeypatch):
         if len(calls) == RECIPE.epochs + 3:  # in the second network
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save", stops)
+    monkeypatch.setattr(fitting, "save", stops)
     with pytest.raises(KeyboardInterrupt):
         suspects(folder, FAULT, twins=1, train=True, progress=False)
     assert len(list(cache.glob("*.safetensors"))) == 1

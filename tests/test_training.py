@@ -12,14 +12,24 @@ import flax.serialization
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from practical import training
 from practical.data import Dataset
 from practical.data.dataset import LazyArray
 from practical.explainfix import freeze_spatial
 from practical.models import load_model, new_resnet
-from practical.training import AUGMENTATIONS, accuracy, accuracy_per_class, fit, seconds_per_step
+from practical.training import (
+    AUGMENTATIONS,
+    Fitted,
+    accuracy,
+    accuracy_per_class,
+    fit,
+    fitting,
+    seconds_per_step,
+    shuffle_labels,
+)
+from practical.training import __main__ as command
 from tests.oracles import refuses
 
 CLASSES = ("red", "green", "blue")
@@ -141,9 +151,9 @@ def test_what_is_frozen_may_be_said_by_any_function(start, tmp_path):
 def test_the_gradient_of_frozen_weights_does_not_shorten_the_step(start):
     """The norm that is clipped is that of what is learned: a huge frozen one changes nothing."""
     kernel = start.kernels()["conv1"]
-    frozen = training._Run(10, 0.02, 0.05, "none", freeze_spatial)
+    frozen = fitting._Run(10, 0.02, 0.05, "none", freeze_spatial)
     params = start.variables["params"]
-    optimizer = training._optimizer(frozen)
+    optimizer = fitting._optimizer(frozen)
 
     def updates(slope):
         gradients = jax.tree.map(jnp.ones_like, params)
@@ -173,14 +183,14 @@ def test_validation_is_measured_and_never_learned_from(start, whole):
 
 
 def test_each_epoch_has_all_images_in_a_new_order_and_new_augmentation(start, monkeypatch):
-    keys, orders, step = [], [], training._step
+    keys, orders, step = [], [], fitting._step
 
     def recording(model, state, images, labels, key, **options):
         keys.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
         orders.append([int(np.flatnonzero((DATA.images == x).all((1, 2, 3)))[0]) for x in images])
         return step(model, state, images, labels, key, **options)
 
-    monkeypatch.setattr(training, "_step", recording)
+    monkeypatch.setattr(fitting, "_step", recording)
     run(start)
     assert len(set(keys)) == 36  # 12 epochs of 3 steps
     epochs = np.array(orders).reshape(12, 48)
@@ -270,6 +280,95 @@ def test_damaged_checkpoints_are_refused_and_kept(start, checkpoint):
         with refuses(r"checkpoint .*state cannot be read \(.*\); delete it to start anew"):
             run(start, checkpoint=checkpoint)
         assert checkpoint.read_bytes() == damaged
+
+
+LEFT = np.zeros((48, 12, 12), bool)
+LEFT[:, :, :6] = True
+
+
+def test_avoided_pixels_lose_their_influence(start):
+    """The slope of the answers there goes, and the network still learns."""
+
+    def slopes(model):
+        gradient = jax.grad(lambda x: jax.nn.log_softmax(model(x)).sum())(jnp.asarray(DATA.images))
+        return np.asarray((gradient**2).sum(3))[LEFT].mean()
+
+    free = run(start)
+    bound = run(start, avoid=LEFT, penalty=30.0)
+    assert slopes(bound.model) < 0.2 * slopes(free.model)
+    assert bound.history[-1]["accuracy"] > 0.9
+
+
+def test_the_penalty_is_the_papers(start):
+    """One step's gradient against the formula, written out image by image."""
+    state = {
+        "variables": start.variables,
+        "optimizer": optax.sgd(1.0).init(start.variables["params"]),
+    }
+    images, labels, avoid = DATA.images[:8], DATA.labels[:8], LEFT[:8]
+    module = start.architecture.module()
+
+    def loss(params):
+        def logits(pixels):
+            return module.apply(
+                {**start.variables, "params": params}, (pixels - start.mean) / start.std,
+                mutable=["batch_stats"],
+            )[0]  # fmt: skip
+
+        likely = jax.nn.log_softmax(logits(images))
+        slope = jax.grad(lambda pixels: jax.nn.log_softmax(logits(pixels)).sum())(images)
+        wrong = sum((slope[i][avoid[i]] ** 2).sum() for i in range(8)) / 8
+        return -likely[jnp.arange(8), labels].mean() + 0.3 * wrong
+
+    expected = jax.grad(loss)(start.variables["params"])
+    run_ = fitting._Run(10, 1.0, 0.0, "none", None, 0.3)
+    marked = np.concatenate([images, avoid[..., None]], 3, dtype=np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "_optimizer", lambda run: optax.sgd(1.0))
+        after, _ = fitting._update(start, state, marked, labels, jax.random.key(0), run=run_)
+    for old, new, slope in zip(
+        jax.tree.leaves(start.variables["params"]),
+        jax.tree.leaves(after["variables"]["params"]),
+        jax.tree.leaves(expected),
+        strict=True,
+    ):
+        np.testing.assert_allclose(old - new, slope, rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_avoided_turns_with_its_image(start, monkeypatch):
+    seen = []
+    dihedral = AUGMENTATIONS["dihedral"]
+
+    def keep(key, images):
+        turned = dihedral(key, images)
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), turned, ordered=True)
+        return turned
+
+    monkeypatch.setitem(AUGMENTATIONS, "dihedral", keep)
+    mark = DATA.images[..., 0] > 0.6
+    fit(
+        start, DATA, epochs=1, batch_size=12, learning_rate=0.0101, augment="dihedral", avoid=mark,
+        progress=False,
+    )  # fmt: skip
+    assert len(seen) == 4
+    for images in seen:
+        np.testing.assert_array_equal(images[..., 3] == 1, images[..., 0] > 0.6)
+
+
+def test_what_is_avoided_is_checked(start, tmp_path):
+    with refuses(r"avoid must be a mask for each image, bool of shape \(48, 12, 12\), got float64"):
+        run(start, avoid=1.0 * LEFT)
+    with refuses(r"avoid must be a mask for each image, .* got bool of shape \(40, 12, 12\)"):
+        run(start, avoid=LEFT[:40])
+    for penalty in (0, -1, float("nan")):
+        with refuses(f"penalty must be a positive number, got {penalty}"):
+            run(start, avoid=LEFT, penalty=penalty)
+    with refuses("augment must be none, flip or dihedral where avoid is given, got 'photo'"):
+        run(start, avoid=LEFT, augment="photo")
+    state = tmp_path / "state"
+    run(start, epochs=1, avoid=LEFT, checkpoint=state)
+    with refuses("must come from a run with these arguments(.|\n)*avoid="):
+        run(start, epochs=1, checkpoint=state)
 
 
 def test_bad_arguments(start):
@@ -369,7 +468,7 @@ TINY = [
 
 def test_the_command_line(tmp_path, capsys):
     output = tmp_path / "made" / "net.safetensors"
-    training.main([*TINY, "--epochs", "2", "--output", str(output)])
+    command.main([*TINY, "--epochs", "2", "--output", str(output)])
     card = output.with_suffix(".md").read_text()
     assert card.strip() in capsys.readouterr().out
     assert "python -m practical.training --dataset shapes --count 32" in card
@@ -381,14 +480,14 @@ def test_the_command_line(tmp_path, capsys):
     assert len(made.class_names) == 10
     # The same command with --start goes on from there; without it, it would make the same again.
     more = tmp_path / "more.safetensors"
-    training.main([*TINY, "--epochs", "2", "--output", str(more), "--start", str(output)])
+    command.main([*TINY, "--epochs", "2", "--output", str(more), "--start", str(output)])
     assert load_model(str(more)).class_names == made.class_names
     assert more.read_bytes() != output.read_bytes()
 
 
 def test_the_command_line_makes_bottlenecks(tmp_path):
     output = tmp_path / "net.safetensors"
-    training.main([*TINY, "--epochs", "1", "--block", "bottleneck", "--output", str(output)])
+    command.main([*TINY, "--epochs", "1", "--block", "bottleneck", "--output", str(output)])
     assert load_model(str(output)).architecture.block == "bottleneck"
 
 
@@ -399,7 +498,7 @@ def test_the_command_line_refuses(tmp_path, capsys):
         ([], "the following arguments are required"),
     ):
         with pytest.raises(SystemExit):
-            training.main([*TINY, *arguments])
+            command.main([*TINY, *arguments])
         assert re.search(message, capsys.readouterr().err)
 
 
@@ -424,21 +523,21 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path):
     assert 1 <= len(done) < 60
     assert not (tmp_path / "killed.safetensors").exists()
     for name in ("killed", "whole"):
-        training.main(arguments(name))
+        command.main(arguments(name))
     pair = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("killed", "whole")]
     assert pair[0] == pair[1]
 
 
 def test_shuffled_labels_have_nothing_to_do_with_the_images():
     data = colours(300)
-    shuffled = training.shuffle_labels(data, seed=4)
+    shuffled = shuffle_labels(data, seed=4)
     assert shuffled.images is data.images
     assert shuffled.labels.dtype == data.labels.dtype
     np.testing.assert_array_equal(np.sort(shuffled.labels), np.sort(data.labels))
     # By chance a third stay, with a standard deviation of 0.027.
     assert abs(np.mean(shuffled.labels == data.labels) - 1 / 3) < 0.11
     np.testing.assert_array_equal(data.labels, colours(300).labels)  # as they were
-    again, other = (training.shuffle_labels(data, seed=seed).labels for seed in (4, 5))
+    again, other = (shuffle_labels(data, seed=seed).labels for seed in (4, 5))
     np.testing.assert_array_equal(shuffled.labels, again)
     assert not np.array_equal(shuffled.labels, other)
 
@@ -448,13 +547,13 @@ def test_the_command_line_shuffles_the_labels_to_learn_from_alone(tmp_path, caps
 
     def keep(model, dataset, *, validation, **options):
         seen.append((dataset, validation))
-        return training.Fitted(model, [{"loss": 0.0}])
+        return Fitted(model, [{"loss": 0.0}])
 
-    monkeypatch.setattr(training, "fit", keep)
+    monkeypatch.setattr(command, "fit", keep)
     for name, options in (("right", []), ("shuffled", ["--shuffle-labels"])):
-        training.main([*TINY, *options, "--output", str(tmp_path / f"{name}.safetensors")])
+        command.main([*TINY, *options, "--output", str(tmp_path / f"{name}.safetensors")])
     (right, validation), (shuffled, same) = seen
-    np.testing.assert_array_equal(shuffled.labels, training.shuffle_labels(right, seed=3).labels)
+    np.testing.assert_array_equal(shuffled.labels, shuffle_labels(right, seed=3).labels)
     assert not np.array_equal(shuffled.labels, right.labels)
     np.testing.assert_array_equal(same.labels, validation.labels)
     card = (tmp_path / "shuffled.md").read_text()

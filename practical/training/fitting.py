@@ -1,4 +1,4 @@
-"""Training and fine-tuning with optax; `python -m practical.training --help` is the same by hand.
+"""Training and fine-tuning with optax.
 
 A run is a function of its arguments: the same seed gives the same network on the same machine, and
 a run that was interrupted goes on from its checkpoint to the result that it would have had.
@@ -6,11 +6,7 @@ a run that was interrupted goes on from its checkpoint to the result that it wou
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,15 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Bool
 from tqdm.auto import tqdm
 
 from practical._checkpoint import resume, save
-from practical._files import atomic_path, fingerprint
+from practical._files import fingerprint
 from practical._inputs import Model, check_count
 from practical._jit import jit
 from practical.augmentation import AUGMENTATIONS
-from practical.data import Dataset, load_dataset
-from practical.models import Classifier, load_model, new_resnet
+from practical.data import Dataset
+from practical.models import Classifier
 from practical.models.predict import predict
 
 Freeze = Callable[[Any], Any]
@@ -53,6 +50,8 @@ def fit(
     weight_decay: float = 0.05,
     augment: str = "flip",
     freeze: Freeze | None = None,
+    avoid: Bool[np.ndarray, "n h w"] | None = None,
+    penalty: float = 1.0,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     progress: bool = True,
@@ -70,6 +69,10 @@ def fit(
         augment: One of `AUGMENTATIONS`.
         freeze: From the weights to the same structure of booleans, True at those that stay as they
             are, such as `explainfix.freeze_spatial`; by default all are learned.
+        avoid: (N, H, W) bool, True where a network must not look for its answer, such as on an
+            artefact. What the log-probabilities of all classes, added up, change with these pixels
+            (of [0, 1]) is squared, and its sum over an image added to the loss.
+        penalty: What that is multiplied by.
         seed: Decides the order of the images and the augmentation.
         checkpoint: File that the state goes to after each epoch. When it is there already, the
             run goes on from it; it must come from a run with the same arguments.
@@ -79,8 +82,14 @@ def fit(
         ValueError: If an argument is out of its range, the data set's classes are not the
             model's, or the checkpoint belongs to another run.
         FloatingPointError: If the loss is no longer finite.
+
+    References:
+        Ross et al., Right for the Right Reasons: Training Differentiable Models by Constraining
+        their Explanations, IJCAI 2017, for `avoid`.
     """
     _check(model, dataset, batch_size, learning_rate, augment)
+    if avoid is not None:
+        _check_avoid(avoid, penalty, dataset, augment)
     check_count("epochs", epochs)
     if validation is not None and validation.class_names != dataset.class_names:
         raise ValueError(
@@ -89,7 +98,8 @@ def fit(
         )
     batch_size = min(batch_size, len(dataset))
     steps = len(dataset) // batch_size
-    run = _Run(epochs * steps, learning_rate, weight_decay, augment, freeze)
+    weight = 0.0 if avoid is None else penalty
+    run = _Run(epochs * steps, learning_rate, weight_decay, augment, freeze, weight)
     state = {
         "variables": model.variables,
         "optimizer": _optimizer(run).init(model.variables["params"]),
@@ -100,6 +110,7 @@ def fit(
         f"augment={augment} seed={seed} labels={fingerprint(dataset.labels)} "
         f"start={fingerprint(model.variables)}"
         + (f" frozen={fingerprint(freeze(model.variables['params']))}" if freeze else "")
+        + (f" avoid={fingerprint(avoid)} penalty={penalty}" if avoid is not None else "")
     )
     state, history = resume(checkpoint, settings, state)
     bar = tqdm(
@@ -112,9 +123,10 @@ def fit(
             for step in range(steps):
                 chosen = np.sort(order[step * batch_size : (step + 1) * batch_size])
                 key = jax.random.fold_in(jax.random.key(seed), epoch * steps + step)
-                state, measured = _step(
-                    model, state, dataset.images[chosen], dataset.labels[chosen], key, run=run
-                )
+                images = dataset.images[chosen]
+                if avoid is not None:
+                    images = np.concatenate([images, avoid[chosen][..., None]], 3, dtype=np.float32)
+                state, measured = _step(model, state, images, dataset.labels[chosen], key, run=run)
                 sums.append(measured)
                 bar.update()
             loss, right = np.mean(jax.device_get(sums), axis=0)
@@ -209,6 +221,7 @@ class _Run(NamedTuple):
     weight_decay: float
     augment: str
     freeze: Freeze | None
+    penalty: float = 0.0  # above 0, a fourth channel of the images is what to avoid
 
 
 def _optimizer(run: _Run) -> optax.GradientTransformation:
@@ -234,16 +247,27 @@ def _optimizer(run: _Run) -> optax.GradientTransformation:
 
 
 def _update(model, state, images, labels, key, *, run: _Run):
-    images = AUGMENTATIONS[run.augment](key, jnp.asarray(images))
-    images = (images - model.mean) / model.std
+    # What is to be avoided is turned and mirrored with its image.
+    augmented = AUGMENTATIONS[run.augment](key, jnp.asarray(images))
+    images, avoid = augmented[..., :3], augmented[..., 3:]
     module = model.architecture.module()
 
     def loss(params):
-        logits, changed = module.apply(
-            {**state["variables"], "params": params}, images, mutable=["batch_stats"]
-        )
+        def forward(images):
+            return module.apply(
+                {**state["variables"], "params": params},
+                (images - model.mean) / model.std,
+                mutable=["batch_stats"],
+            )
+
+        if run.penalty:
+            logits, pull, changed = jax.vjp(forward, images, has_aux=True)
+            (slopes,) = pull(jax.grad(lambda x: jax.nn.log_softmax(x).sum())(logits))
+            wrong_reasons = (avoid * slopes**2).sum((1, 2, 3)).mean()
+        else:
+            (logits, changed), wrong_reasons = forward(images), 0.0
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), (logits, changed)
+        return losses.mean() + run.penalty * wrong_reasons, (logits, changed)
 
     gradient, (logits, changed) = jax.grad(loss, has_aux=True)(state["variables"]["params"])
     updates, optimizer = _optimizer(run).update(
@@ -276,110 +300,17 @@ def _check(model, dataset, batch_size, learning_rate, augment) -> None:
         )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Train from the command line, save the network, and write a model card beside it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m practical.training", description=main.__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--dataset", required=True, help="shapes, imagenette, or folder:PATH")
-    parser.add_argument("--output", required=True, type=Path, help="the .safetensors to write")
-    parser.add_argument("--start", help="a network to fine-tune, as for load_model; else a new one")
-    parser.add_argument(
-        "--block", choices=("basic", "bottleneck"), default="basic", help="of a new network"
-    )
-    parser.add_argument("--stages", type=int, nargs="+", default=[1, 2, 2], help="blocks a stage")
-    parser.add_argument("--widths", type=int, nargs="+", default=[24, 48, 96], help="of the stages")
-    parser.add_argument("--image-size", type=int, help="pixels a side")
-    parser.add_argument(
-        "--shrink", type=int, default=1,
-        help="average squares of so many pixels a side: smaller images train faster",
-    )  # fmt: skip
-    parser.add_argument("--count", type=int, help="learn from the first so many images alone")
-    parser.add_argument(
-        "--shuffle-labels", action="store_true",
-        help="permute the training images' labels by the seed, to be memorised",
-    )  # fmt: skip
-    parser.add_argument("--validation-count", type=int, help="measure on so many images alone")
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=4e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--augment", choices=AUGMENTATIONS, default="flip")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="go on from this file, and write it")
-    options = parser.parse_args(arguments)
-    if options.output.suffix != ".safetensors":
-        parser.error(f"--output must end in .safetensors, got {options.output}")
-
-    sizes = {} if options.image_size is None else {"image_size": options.image_size}
-    train = load_dataset(options.dataset, "train", count=options.count, **sizes)
-    train = train.shrink(options.shrink)
-    if options.shuffle_labels:
-        train = shuffle_labels(train, seed=options.seed)
-    validation = load_dataset(
-        options.dataset, "validation", count=options.validation_count, **sizes
-    ).shrink(options.shrink)
-    key = jax.random.key(options.seed)
-    if options.start is None:
-        model = new_resnet(
-            train.class_names, key=key, block=options.block, stage_sizes=options.stages,
-            widths=options.widths, stem_width=options.widths[0],
-        )  # fmt: skip
-    else:
-        model = load_model(options.start, dataset=options.dataset)
-        if model.class_names != train.class_names:
-            model = model.reset_head(train.class_names, key=key)
-    started = time.monotonic()
-    fitted = fit(
-        model, train, validation=validation, epochs=options.epochs, batch_size=options.batch_size,
-        learning_rate=options.learning_rate, weight_decay=options.weight_decay,
-        augment=options.augment, seed=options.seed, checkpoint=options.checkpoint,
-    )  # fmt: skip
-    minutes = (time.monotonic() - started) / 60
-    fitted.model.save(options.output)
-    card = _card(arguments or sys.argv[1:], fitted, len(train), validation, options.seed, minutes)
-    if options.shuffle_labels:
-        # What was learned from shuffled labels shows in no measurement on others.
-        card += (
-            f"\nAccuracy on the {len(train):,} training images, whose labels were shuffled: "
-            f"{accuracy(fitted.model, train):.2%}\n"
+def _check_avoid(avoid, penalty, dataset, augment) -> None:
+    shape = dataset.images.shape[:3]
+    if np.shape(avoid) != shape or np.asarray(avoid).dtype != bool:
+        raise ValueError(
+            f"avoid must be a mask for each image, bool of shape {shape}, got "
+            f"{np.asarray(avoid).dtype} of shape {np.shape(avoid)}"
         )
-    with atomic_path(options.output.with_suffix(".md")) as temporary:
-        temporary.write_text(card)
-    print(card)
-
-
-def _card(
-    arguments: list[str],
-    fitted: Fitted,
-    images: int,
-    validation: Dataset,
-    seed: int,
-    minutes: float,
-) -> str:
-    overall = accuracy(fitted.model, validation)
-    rows = "\n".join(
-        f"| {name} | {share:.1%} |"
-        for name, share in accuracy_per_class(fitted.model, validation).items()
-    )
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(fitted.model.variables["params"]))
-    return f"""# {validation.name} classifier
-
-Made by
-
-    python -m practical.training {shlex.join(arguments)}
-
-Seed {seed}; {images:,} training images; {len(fitted.history)} epochs in {minutes:.0f} minutes on \
-{os.cpu_count()} cores ({jax.default_backend()}, jax {jax.__version__}); {parameters:,} parameters.
-
-Accuracy on {len(validation):,} validation images: {overall:.2%}
-
-| class | accuracy |
-| --- | --- |
-{rows}
-"""
-
-
-if __name__ == "__main__":
-    main()
+    if not (math.isfinite(penalty) and penalty > 0):
+        raise ValueError(f"penalty must be a positive number, got {penalty!r}")
+    if augment == "photo":
+        raise ValueError(
+            "augment must be none, flip or dihedral where avoid is given, got 'photo', which "
+            "changes brightness, and a mask has none"
+        )
