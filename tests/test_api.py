@@ -198,7 +198,8 @@ ALLOWED = {
     "explainfix": BASE | {"_study", "augmentation", "data", "models", "training"},
     "attribution": BASE | {"baselines", "models"},
     "metrics": BASE | {"baselines", "models", "attribution"},
-    "bias": BASE | {"attribution", "baselines", "data", "metrics", "models", "training"},
+    "bias": BASE
+    | {"_study", "attribution", "baselines", "data", "explainfix", "metrics", "models", "training"},
     "plotting": BASE | {"metrics"},
     "evaluation": BASE | {"_study", "attribution", "data", "metrics", "models", "plotting"},
     "widgets": BASE | {"attribution", "baselines", "metrics", "models", "plotting"},

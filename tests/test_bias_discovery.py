@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from practical.bias import cluster_heatmaps, plot_clusters, separation
-from practical.bias.discovery import _coarse
+from practical.bias.discovery import coarse
 from tests.oracles import refuses
 
 
@@ -59,10 +59,8 @@ def test_sklearns_own_spectral_clustering_agrees():
 
 def test_the_grid_is_of_means():
     made = np.random.default_rng(0).random((2, 6, 9)).astype(np.float32)
-    np.testing.assert_allclose(
-        _coarse(made, 3), made.reshape(2, 3, 2, 3, 3).mean((2, 4)), rtol=1e-6
-    )
-    uneven = _coarse(made, 4)
+    np.testing.assert_allclose(coarse(made, 3), made.reshape(2, 3, 2, 3, 3).mean((2, 4)), rtol=1e-6)
+    uneven = coarse(made, 4)
     np.testing.assert_allclose(uneven[:, 1, 1], made[:, 2:3, 2:4].mean((1, 2)), rtol=1e-6)
 
 

@@ -203,3 +203,21 @@ def test_shrinking_takes_means():
         whole.shrink(4)
     with pytest.raises(ValueError, match="factor must be an integer of at least 1, got 0"):
         whole.shrink(0)
+
+
+def test_only_some_classes():
+    log = []
+    whole = Dataset(lazy(log=log), LABELS, ("cat", "dog", "emu"), lazy(WHOLE[..., 0] > 99))
+    part = whole.only(["dog"])
+    assert not log  # read when looked at
+    assert part.class_names == ("dog",)
+    assert part.labels.tolist() == [0] * 4
+    np.testing.assert_array_equal(part.images[1:3], FLOATS[[2, 3]])
+    assert sorted(log) == [2, 3]
+    np.testing.assert_array_equal(part.masks[:], WHOLE[[0, 2, 3, 5], :, :, 0] > 99)
+    turned = Dataset(FLOATS, LABELS, ("cat", "dog", "emu")).only(("dog", "cat"))
+    np.testing.assert_array_equal(turned.labels, 1 - LABELS)
+    np.testing.assert_array_equal(turned.images, FLOATS)
+    for names in (["bee"], ["dog", "dog"], [], "dog"):
+        with pytest.raises(ValueError, match="names must be some of cat, dog, emu, each once, got"):
+            whole.only(names)

@@ -43,13 +43,16 @@ from practical.bias.measures import (
     relevance_density,
     relevance_grid,
 )
+from practical.bias.study import METHODS_COMPARED, STUDY_RECIPE, detection_study, detection_table
 
 __all__ = [
     "ARTEFACTS",
     "COLOURED",
+    "METHODS_COMPARED",
     "PACKAGED",
     "PLACELESS",
     "RECIPES",
+    "STUDY_RECIPE",
     "WAYS",
     "Audit",
     "Biased",
@@ -69,6 +72,8 @@ __all__ = [
     "class_colours",
     "cluster_heatmaps",
     "colored_patch",
+    "detection_study",
+    "detection_table",
     "effect",
     "paint_out",
     "paste",

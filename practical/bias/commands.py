@@ -15,11 +15,17 @@ from practical.bias.artefacts import ARTEFACTS
 from practical.bias.faults import Fault
 from practical.bias.lineup import PACKAGED, RECIPES, train_suspect
 from practical.bias.measures import audit
+from practical.bias.study import (
+    METHODS_COMPARED,
+    STUDY_RECIPE,
+    detection_study,
+    detection_table,
+)
 from practical.data import load_dataset
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add `bias suspect` to a command line."""
+    """Add `bias suspect` and `bias detect` to a command line."""
     parser = commands.add_parser(
         "bias", help="classifiers that learned an artefact in place of their task",
         description="Classifiers that learned an artefact in place of their task.",
@@ -42,6 +48,50 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     one.add_argument("--checkpoint", type=Path, help="go on from this file, and write it")
     one.add_argument("--output", type=Path, required=True, help="the .safetensors to write")
     one.set_defaults(run=train)
+
+    about = "train many faulty networks and clean twins, and see which explanation tells them apart"
+    one = kinds.add_parser(
+        "detect", help=about, description=about,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    one.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
+    one.add_argument("--image-size", type=int, help="pixels a side")
+    one.add_argument("--shrink", type=int, default=1, help="average squares of so many pixels")
+    one.add_argument("--classes", nargs="+", help="leave the others out")
+    one.add_argument("--training", type=int, default=4000, help="training images, at most")
+    one.add_argument("--validation", type=int, default=400, help="validation images, at most")
+    one.add_argument("--faults", nargs="+", choices=ARTEFACTS, default=list(ARTEFACTS))
+    one.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0])
+    one.add_argument("--seeds", type=int, default=4, help="pairs of networks for each")
+    one.add_argument("--methods", nargs="+", default=list(METHODS_COMPARED))
+    one.add_argument("--images", type=int, default=96, help="images that are explained")
+    one.add_argument("--epochs", type=int, default=STUDY_RECIPE.epochs)
+    one.add_argument("--out", type=Path, default=Path("results/detect"), metavar="FOLDER")
+    one.set_defaults(run=detect)
+
+
+def detect(options: argparse.Namespace) -> int:
+    """Run the detection study, and write its table."""
+    splits = []
+    for split, most in (("train", options.training), ("validation", options.validation)):
+        check_count("--training" if split == "train" else "--validation", most)
+        whole = load_dataset(options.dataset, split, image_size=options.image_size)
+        if options.classes:
+            whole = whole.only(options.classes)
+        splits.append(whole.select(slice(most)).shrink(options.shrink))
+    training, validation = splits
+    rows = detection_study(
+        training, validation, options.out, faults=options.faults, strengths=options.strengths,
+        seeds=options.seeds, methods=options.methods, images=options.images,
+        recipe=replace(STUDY_RECIPE, epochs=options.epochs),
+    )  # fmt: skip
+    table = detection_table(rows)
+    with atomic_path(options.out / "summary.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.4g")
+    means = table.pivot(index="measure", columns="fault", values="auroc")
+    print(means.loc[table["measure"].unique()].to_string(float_format="%.2f", na_rep=""))
+    print(f"Wrote {options.out}/results.csv and summary.csv")
+    return 0
 
 
 def train(options: argparse.Namespace) -> int:

@@ -70,7 +70,7 @@ def cluster_heatmaps(
         raise ValueError(f"side must be at most the maps' {height}x{width} pixels, got {side}")
     if clusters is not None and not 1 < check_count("clusters", clusters) < count:
         raise ValueError(f"clusters must be from 2 to {count - 1}, got {clusters}")
-    features = _coarse(maps, side).reshape(count, -1)
+    features = coarse(maps, side).reshape(count, -1)
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     graph = kneighbors_graph(features, neighbours).toarray()
     laplacian = scipy.sparse.csgraph.laplacian(np.maximum(graph, graph.T), normed=True)
@@ -162,7 +162,7 @@ def plot_clusters(
     ax.legend(fontsize=8)
 
 
-def _coarse(maps: Float[np.ndarray, "n h w"], side: int) -> Float[np.ndarray, "n s s"]:
+def coarse(maps: Float[np.ndarray, "n h w"], side: int) -> Float[np.ndarray, "n s s"]:
     """Return the means of the maps over a grid of cells that are as equal as pixels allow."""
     for axis in (1, 2):
         edges = np.linspace(0, maps.shape[axis], side + 1).round().astype(int)

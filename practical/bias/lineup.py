@@ -125,6 +125,7 @@ def train_suspect(
     fault: Fault | None,
     recipe: Recipe,
     *,
+    way: str = "aligned",
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: bool = True,
@@ -135,6 +136,7 @@ def train_suspect(
         dataset: Without the artefact.
         fault: The artefact; None trains a clean twin.
         recipe: Of the training.
+        way: How the artefact goes with the classes, as for `plant`.
         seed: Decides the weights, the order of the images, and who carries the artefact.
         checkpoint: As for `training.fit`.
         progress: Show a bar.
@@ -150,7 +152,7 @@ def train_suspect(
         pretrained = load_model(recipe.start, dataset=dataset.name)
         model = pretrained.reset(key=key, keep=recipe.keep)
         model = model.reset_head(dataset.class_names, key=key)
-    biased = dataset if fault is None else plant(dataset, fault, seed=seed).dataset
+    biased = dataset if fault is None else plant(dataset, fault, way, seed=seed).dataset
     return fit(
         model, biased, epochs=recipe.epochs, batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate, augment=recipe.augment, seed=seed,

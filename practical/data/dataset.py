@@ -106,6 +106,28 @@ class Dataset:
             masks=None if self.masks is None else self.masks[indices],
         )
 
+    def only(self, names: Sequence[str]) -> Dataset:
+        """Return the images of some classes, numbered in the order of `names`, read when looked at.
+
+        Raises:
+            ValueError: If a name is none of the data set's, or comes twice, or there are none.
+        """
+        unknown = [name for name in names if name not in self.class_names]
+        if isinstance(names, str) or unknown or len(set(names)) < max(len(names), 1):
+            raise ValueError(
+                f"names must be some of {', '.join(self.class_names)}, each once, got {names!r}"
+            )
+        numbers = [self.class_names.index(name) for name in names]
+        kept = np.flatnonzero(np.isin(self.labels, numbers))
+        labels = np.array([numbers.index(label) for label in self.labels[kept]], np.int32)
+        return replace(
+            self,
+            images=_subset(self.images, kept),
+            labels=labels,
+            class_names=tuple(names),
+            masks=None if self.masks is None else _subset(self.masks, kept),
+        )
+
     def shrink(self, factor: int) -> Dataset:
         """Return the means of squares of `factor` pixels a side, read into memory.
 
@@ -143,3 +165,11 @@ class Dataset:
                 )
             indices.append(found)
         return self.select(np.concatenate(indices))
+
+
+def _subset(rows: np.ndarray | LazyArray, kept: np.ndarray) -> np.ndarray | LazyArray:
+    """Return some rows, which are still read when they are looked at if they were before."""
+    if isinstance(rows, np.ndarray):
+        return rows[kept]
+    shape = (len(kept), *rows.shape[1:])
+    return LazyArray(lambda i: rows._read(int(kept[i])), shape, rows._stored.type)

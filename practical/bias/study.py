@@ -1,0 +1,255 @@
+"""How well an explanation tells faulty classifiers from clean ones, over many that we trained.
+
+For every fault, strength and seed, one network is trained with the artefact going with the class,
+and a clean twin with as many artefacts that go with no class. An auditor who does not know which is
+which sees both on the data where the artefact goes with the class, and measures how suspicious each
+looks. `detection_study` trains and measures, `detection_table` says how well each measure tells
+them apart.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import jax
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from practical._files import fingerprint
+from practical._inputs import check_count
+from practical._study import rows_of, study_folder, write_rows
+from practical.attribution import METHODS
+from practical.bias.artefacts import ARTEFACTS, PLACELESS
+from practical.bias.discovery import coarse
+from practical.bias.faults import Biased, Fault, plant
+from practical.bias.lineup import Recipe, train_suspect
+from practical.bias.measures import audit, relevance_density
+from practical.data import Dataset
+from practical.explainfix import diagonal_order, filter_spectra, saliency_spectra
+from practical.models import Classifier, predict
+
+METHODS_COMPARED = (
+    "occlusion", "saliency", "gradient_x_input", "integrated_gradients", "grad_cam", "random",
+)  # fmt: skip
+STUDY_RECIPE = Recipe(
+    epochs=15, batch_size=32, augment="dihedral",
+    architecture={"stage_sizes": (1, 1, 1), "widths": (16, 32, 64), "stem_width": 16},
+)  # fmt: skip
+_SIDE = 8  # of the grid on which heatmaps are compared
+_CAUGHT = 0.8  # share of the faulty networks at which false alarms are counted
+
+
+def detection_study(
+    training: Dataset,
+    validation: Dataset,
+    out: str | Path,
+    *,
+    faults: Sequence[str] = tuple(ARTEFACTS),
+    strengths: Sequence[float] = (0.5, 1.0),
+    seeds: int = 4,
+    methods: Sequence[str] = METHODS_COMPARED,
+    images: int = 96,
+    recipe: Recipe = STUDY_RECIPE,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train faulty networks and clean twins, and measure how suspicious each looks.
+
+    Every fault is carried by class 0 alone, so that accuracy says little: the other classes have
+    to be learned in both kinds of network. The measures are, where a higher value is to be more
+    suspicious:
+
+    - without explanation: `accuracy` and `confidence` (the mean largest probability) on the data
+      shown, and `class_gap`, the best class's accuracy less the mean.
+    - of each method, for who knows the artefact's place: `METHOD density`, `relevance_density` of
+      the images that carry it. Faults without a place have none.
+    - of each method, for who knows nothing: `METHOD agreement`, how alike the heatmaps of the one
+      class are whose are most alike: the mean correlation of pairs, on a grid of 8x8.
+    - of the stem's spectra: `filters high` and `saliency high`, the share of energy in the finer
+      half of the basis; `saliency gap`, how far the spectrum of the class that is farthest from
+      the others' is from theirs (half of the summed differences of shares).
+    - for comparison, what no auditor without the artefact has: `removed drop`, by how much
+      accuracy falls when the artefact is removed, and `swapped drop`.
+
+    Args:
+        training: Is learned from, without artefacts; with masks, if "background" is a fault.
+        validation: What the networks are shown and measured on.
+        out: The folder: `results.csv`, and parts to go on from.
+        faults: Names in `ARTEFACTS`.
+        strengths: Of each, in (0, 1].
+        seeds: Pairs of networks for each fault and strength.
+        methods: Names in `attribution.METHODS`.
+        images: How many of the images shown are explained.
+        recipe: Of the training.
+        progress: Show a bar.
+
+    Returns:
+        A row per network and measure: `fault`, `strength`, `seed`, `faulty`, `measure`, `value`.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or the folder holds results of other settings.
+        RuntimeError: If another run is writing to the folder.
+    """
+    check_count("seeds", seeds)
+    check_count("images", images)
+    unknown = [name for name in faults if name not in ARTEFACTS]
+    unknown += [name for name in methods if name not in METHODS]
+    if unknown or isinstance(faults, str) or isinstance(methods, str):
+        raise ValueError(
+            f"faults must be some of {', '.join(ARTEFACTS)}, and methods of "
+            f"{', '.join(METHODS)}; got {unknown or (faults, methods)}"
+        )
+    if training.class_names != validation.class_names:
+        raise ValueError(
+            f"validation must have the training set's classes {training.class_names}, got "
+            f"{validation.class_names}"
+        )
+    cells = [(name, float(strength)) for name in faults for strength in strengths]
+    for name, strength in cells:
+        plant(validation.select(slice(images)), Fault(name, 0, strength))  # before any training
+    data = {
+        name: [*one.images.shape, fingerprint([np.asarray(one.images), one.labels])]
+        for name, one in (("training", training), ("validation", validation))
+    }
+    settings = {**data, "methods": list(methods), "images": images, "recipe": str(recipe)}
+
+    def run(name: str, strength: float, seed: int, faulty: bool) -> pd.DataFrame:
+        fault = Fault(name, 0, strength)
+        way = "aligned" if faulty else "shuffled"
+        network = train_suspect(
+            training, fault, recipe, way=way, seed=2 * seed + faulty, progress=False
+        )
+        measured = _measure(network, validation, fault, methods, images, seed)
+        about = {"fault": name, "strength": strength, "seed": seed, "faulty": faulty}
+        rows = [about | {"measure": m, "value": value} for m, value in measured.items()]
+        return pd.DataFrame(rows)
+
+    parts = {
+        f"{name}-{strength:g}-{seed}-{kind}": (name, strength, seed, kind == "faulty")
+        for seed in range(seeds)
+        for name, strength in cells
+        for kind in ("faulty", "clean")
+    }
+    out = Path(out)
+    with study_folder(out, settings):
+        files = [out / "parts" / f"{part}.csv" for part in parts]
+        rows = []
+        done = sum(file.exists() for file in files)
+        with tqdm(total=len(parts), initial=done, unit="network", disable=not progress) as bar:
+            for file, (part, arguments) in zip(files, parts.items(), strict=True):
+                bar.set_description(part)
+                new = not file.exists()
+                rows.append(rows_of(file, lambda a=arguments: run(*a)))
+                bar.update(new)
+        table = pd.concat(rows, ignore_index=True)
+        write_rows(out / "results.csv", table)
+    return table
+
+
+def detection_table(rows: pd.DataFrame, *, samples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Return how well each measure tells faulty networks from clean ones.
+
+    Args:
+        rows: Of `detection_study`.
+        samples: Bootstrap samples.
+        seed: Decides them.
+
+    Returns:
+        A row per fault and measure, over strengths and seeds: `fault`, `measure`, `networks`;
+        `auroc`, the share of pairs of a faulty and a clean network of one strength in which the
+        faulty one's value is higher, equal ones counting half; `low` and `high`, its 95 %
+        bootstrap interval over networks; and `false_alarms`, the share of clean networks above
+        the threshold that four in five of the faulty ones are above.
+    """
+    check_count("samples", samples)
+    rng = np.random.default_rng(seed)
+    table = []
+    for names, some in rows.groupby(["fault", "measure"], sort=False):
+        fault, measure = cast(tuple[str, str], names)
+        cells = [
+            tuple(cell.loc[cell["faulty"] == kind, "value"].to_numpy() for kind in (True, False))
+            for _, cell in some.groupby("strength")
+        ]
+        drawn = [
+            np.mean([auroc(*(rng.choice(v, len(v)) for v in cell)) for cell in cells])
+            for _ in range(samples)
+        ]
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        alarms = [
+            np.mean(clean >= np.quantile(faulty, 1 - _CAUGHT, method="higher"))
+            for faulty, clean in cells
+        ]
+        table.append(
+            {"fault": fault, "measure": measure, "networks": len(some)}
+            | {"auroc": np.mean([auroc(*cell) for cell in cells]), "low": low, "high": high}
+            | {"false_alarms": np.mean(alarms)}
+        )
+    return pd.DataFrame(table)
+
+
+def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Return the share of pairs in which the positive one is higher, equal ones counting half."""
+    difference = np.asarray(positive)[:, None] - np.asarray(negative)[None]
+    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
+
+
+def _measure(
+    network: Classifier,
+    validation: Dataset,
+    fault: Fault,
+    methods: Sequence[str],
+    images: int,
+    seed: int,
+) -> dict[str, float]:
+    shown = plant(validation, fault, seed=seed)
+    logits = predict(network, shown.dataset.images)
+    right = logits.argmax(1) == shown.dataset.labels
+    labels = np.unique(shown.dataset.labels)
+    by_class = [right[shown.dataset.labels == label].mean() for label in labels]
+    measured = {
+        "accuracy": float(right.mean()),
+        "confidence": float(np.asarray(jax.nn.softmax(logits)).max(1).mean()),
+        "class_gap": float(max(by_class) - np.mean(by_class)),
+    }
+    some = Biased(shown.dataset.select(slice(images)), shown.masks[:images])
+    carriers = some.masks.any((1, 2))
+    pixels, classes = np.asarray(some.dataset.images), some.dataset.labels
+    for name in methods:
+        maps = np.asarray(METHODS[name].heatmap(network, pixels, classes))
+        if fault.artefact not in PLACELESS:
+            found = relevance_density(maps[carriers], some.masks[carriers])
+            measured[f"{name} density"] = float(found.density.mean())
+        measured[f"{name} agreement"] = _agreement(maps, classes)
+    spectra = saliency_spectra(network, pixels, classes, chunk_size=32)
+    stem = next(iter(spectra.energies))
+    rows, columns = spectra.shapes[stem]
+    frequency = np.add.outer(np.arange(rows), np.arange(columns)).ravel()
+    finer = frequency[diagonal_order((rows, columns))] > (rows + columns - 2) / 2
+    energies = np.asarray(spectra.energies[stem])
+    shares = energies / energies.sum(1, keepdims=True)
+    own = np.asarray(filter_spectra(network)[stem].ed)
+    measured["filters high"] = float(own[finer].sum() / own.sum())
+    measured["saliency high"] = float(shares[:, finer].sum(1).mean())
+    gaps = [
+        np.abs(shares[classes == label].mean(0) - shares[classes != label].mean(0)).sum() / 2
+        for label in labels
+    ]
+    measured["saliency gap"] = float(max(gaps))
+    found = audit(network, validation, fault, seed=seed)
+    measured["removed drop"] = found.aligned - found.removed
+    measured["swapped drop"] = found.aligned - found.swapped
+    return measured
+
+
+def _agreement(maps: np.ndarray, classes: np.ndarray) -> float:
+    """Return how alike the maps are of the class whose maps are most alike."""
+    grids = coarse(np.maximum(maps, 0), min(_SIDE, *maps.shape[1:])).reshape(len(maps), -1)
+    centred = grids - grids.mean(1, keepdims=True)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    means = []
+    for label in np.unique(classes):
+        rows = unit[classes == label]
+        if len(rows) > 1:
+            pairs = rows @ rows.T
+            means.append((pairs.sum() - np.trace(pairs)) / (len(rows) * (len(rows) - 1)))
+    return float(max(means))

@@ -1,0 +1,161 @@
+"""The detection study: its measures on networks that are known, its table, and its parts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+
+from practical.__main__ import main
+from practical.bias import Recipe, detection_study, detection_table, study
+from practical.data import Dataset
+from tests.oracles import refuses
+
+SMALL = {"stage_sizes": (1,), "widths": (6,), "stem_width": 6, "stem_kernel": 3}
+RECIPE = Recipe(epochs=6, batch_size=20, learning_rate=0.02, architecture=SMALL, augment="none")
+
+
+def thirds(count: int, seed: int) -> Dataset:
+    """Return noise that is brighter in the left, the middle or the right third."""
+    rng = np.random.default_rng(seed)
+    images = (0.6 * rng.random((count, 12, 12, 3))).astype(np.float32)
+    labels = np.arange(count, dtype=np.int32) % 3
+    for image, label in zip(images, labels, strict=True):
+        image[:, 4 * label : 4 * label + 4] += 0.15
+    return Dataset(images, labels, ("left", "middle", "right"), name="thirds")
+
+
+SPLITS = thirds(300, 0), thirds(60, 1)
+OPTIONS = {
+    "faults": ("border", "checkerboard"), "strengths": (1.0,), "images": 24,
+    "methods": ("saliency", "random"), "recipe": RECIPE, "progress": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return detection_study(*SPLITS, tmp_path_factory.mktemp("study"), seeds=2, **OPTIONS)
+
+
+def test_the_rows(rows):
+    assert rows.groupby(["fault", "faulty", "seed"]).ngroups == 8
+    by_fault = rows.groupby("fault")["measure"].agg(set)
+    places = {"saliency density", "random density"}
+    assert by_fault["border"] - by_fault["checkerboard"] == places
+    assert {"accuracy", "saliency agreement", "filters high", "saliency gap"} < by_fault["border"]
+    assert np.isfinite(rows["value"]).all()
+    shares = rows[rows["measure"].isin(["filters high", "saliency high", "saliency gap"])]["value"]
+    assert shares.between(0, 1).all()
+
+
+def test_faulty_networks_are_faulty_and_their_twins_are_not(rows):
+    dropped = rows[(rows["measure"] == "swapped drop") & (rows["fault"] == "border")]
+    assert dropped.loc[dropped["faulty"], "value"].min() > 0.3
+    assert dropped.loc[~dropped["faulty"], "value"].abs().max() < 0.15
+
+
+def test_the_border_draws_relevance_and_noise_does_not_care(rows):
+    found = detection_table(rows, samples=50).set_index(["fault", "measure"])
+    assert found.loc[("border", "saliency density"), "auroc"] == 1
+    assert found.loc[("border", "swapped drop"), "auroc"] == 1
+    assert found.loc[("border", "swapped drop"), "false_alarms"] == 0
+    density = rows[rows["measure"] == "random density"]["value"]
+    np.testing.assert_allclose(density, 1, atol=0.15)
+
+
+def test_a_stopped_study_goes_on_and_takes_more_seeds(rows, tmp_path, monkeypatch):
+    train, calls = study.train_suspect, []
+
+    def stops(*arguments, **options):
+        calls.append(options["seed"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(study, "train_suspect", stops)
+    with pytest.raises(KeyboardInterrupt):
+        detection_study(*SPLITS, tmp_path, seeds=1, **OPTIONS)
+    assert not (tmp_path / "results.csv").exists()
+    detection_study(*SPLITS, tmp_path, seeds=1, **OPTIONS)
+    assert len(calls) == 5
+    again = detection_study(*SPLITS, tmp_path, seeds=2, **OPTIONS)
+    pd.testing.assert_frame_equal(again, rows)
+    with refuses("holds results of other settings, .*images: 24 there, 12 here"):
+        detection_study(*SPLITS, tmp_path, **{**OPTIONS, "images": 12})
+
+
+values = st.lists(st.integers(0, 5), min_size=1, max_size=8)
+
+
+@given(values, values)
+def test_auroc_is_sklearns(positive, negative):
+    truth = [1] * len(positive) + [0] * len(negative)
+    expected = sklearn.metrics.roc_auc_score(truth, positive + negative)
+    assert study.auroc(np.array(positive), np.array(negative)) == pytest.approx(expected)
+
+
+def made(faulty: Sequence[float], clean: Sequence[float], strength: float = 1.0) -> pd.DataFrame:
+    kinds = [True] * len(faulty) + [False] * len(clean)
+    return pd.DataFrame(
+        {"fault": "f", "strength": strength, "faulty": kinds, "measure": "m"}
+        | {"value": [*faulty, *clean]}
+    )
+
+
+def test_the_table_by_hand():
+    # Strengths are not compared with each other: each alone is told apart by nothing here.
+    apart = pd.concat([made([5, 5], [5, 5], 0.5), made([9, 9], [9, 9])])
+    (row,) = detection_table(apart, samples=20).to_dict("records")
+    assert (row["auroc"], row["low"], row["high"], row["networks"]) == (0.5, 0.5, 0.5, 8)
+    faulty, clean = [1, 6, 7, 8, 9], [0, 2, 6.5, 5]
+    (row,) = detection_table(made(faulty, clean), samples=500).to_dict("records")
+    assert row["auroc"] == pytest.approx(16 / 20)
+    assert row["low"] < 0.8 < row["high"] <= 1
+    assert row["false_alarms"] == 1 / 4  # above 6, which four in five reach, is 6.5 alone
+
+
+def test_agreement_is_of_the_class_whose_maps_are_most_alike():
+    rng = np.random.default_rng(0)
+    maps = rng.random((20, 16, 16))
+    classes = np.arange(20) % 2
+    assert abs(study._agreement(maps, classes)) < 0.1
+    maps[classes == 1] = maps[1]
+    assert study._agreement(maps, classes) == pytest.approx(1)
+
+
+def test_bad_input(tmp_path):
+    with refuses("faults must be some of colored_patch, .* got .'smoke'."):
+        detection_study(*SPLITS, tmp_path / "a", faults=("smoke",))
+    with refuses("and methods of .*; got .'cam'."):
+        detection_study(*SPLITS, tmp_path / "a", methods=("cam",))
+    with refuses("strength must be in .0, 1., got 1.5"):
+        detection_study(*SPLITS, tmp_path / "a", faults=("tint",), strengths=(1.5,))
+    with refuses("objects must be the masks"):
+        detection_study(*SPLITS, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    seen = []
+
+    def keep(training, validation, out, *, recipe, **options):
+        seen.append((training, validation, recipe, options))
+        out.mkdir()
+        return made([2, 3], [0, 1])
+
+    monkeypatch.setattr("practical.bias.commands.detection_study", keep)
+    arguments = [
+        "bias", "detect", "--shrink", "2", "--classes", "star", "ring", "--training", "6",
+        "--validation", "4", "--epochs", "3", "--faults", "tint", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    training, validation, recipe, options = seen[0]
+    assert training.images.shape == (6, 32, 32, 3)
+    assert validation.class_names == ("star", "ring")
+    assert recipe.epochs == 3
+    assert options["faults"] == ["tint"]
+    assert pd.read_csv(tmp_path / "out" / "summary.csv")["auroc"].tolist() == [1]
+    assert "1.00" in capsys.readouterr().out
