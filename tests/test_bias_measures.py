@@ -104,9 +104,13 @@ def test_pasting_and_painting_change_the_region_alone():
     assert region[2:7, 3:9].all()
     out = paint_out(DATA.images, region)
     np.testing.assert_array_equal(out[:, ~region], DATA.images[:, ~region])
-    np.testing.assert_allclose(
-        out[:, region], np.repeat(DATA.images.mean((1, 2))[:, None], 30, 1), rtol=1e-5
-    )
+    outside = DATA.images[:, ~region].mean(1)
+    np.testing.assert_allclose(out[:, region], np.repeat(outside[:, None], 30, 1), rtol=1e-5)
+    # What was inside leaves no trace, not even in a mean.
+    other = paste(DATA.images, np.ones_like(DATA.images), region)
+    np.testing.assert_allclose(paint_out(other, region), out, rtol=1e-5)
+    with refuses("region must leave some of each image for fill='mean', got a whole image"):
+        paint_out(DATA.images, np.ones((16, 16), bool))
     assert (paint_out(DATA.images, region, fill="black")[:, region] == 0).all()
     regions = RNG.random((24, 16, 16)) < 0.3
     pasted = paste(DATA.images, DATA.images[::-1], regions)

@@ -43,6 +43,7 @@ from practical.bias.measures import (
     relevance_density,
     relevance_grid,
 )
+from practical.bias.repairs import REPAIRS, repair
 from practical.bias.study import METHODS_COMPARED, STUDY_RECIPE, detection_study, detection_table
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "PACKAGED",
     "PLACELESS",
     "RECIPES",
+    "REPAIRS",
     "STUDY_RECIPE",
     "WAYS",
     "Audit",
@@ -82,6 +84,7 @@ __all__ = [
     "rectangle",
     "relevance_density",
     "relevance_grid",
+    "repair",
     "separation",
     "sticker",
     "suspects",

@@ -142,19 +142,29 @@ def relevance_grid(
 
 
 def paint_out(images: Images, region: Region, *, fill: Baseline = "mean") -> np.ndarray:
-    """Return the images with a region painted over, as `baseline_images` has it.
+    """Return the images with a region painted over.
 
     Args:
         images: (N, H, W, C) in [0, 1].
         region: (N, H, W), or (H, W) for all: True where paint goes.
-        fill: Of `baselines`: "mean" is each image's own mean colour.
+        fill: "mean", the mean colour of what each image shows outside of the region, which knows
+            nothing of what was inside; or any other of `baselines`.
 
     Raises:
-        ValueError: If an argument breaks its rule.
+        ValueError: If an argument breaks its rule, or a region is a whole image and `fill` "mean".
     """
-    images = check_images(images)
+    images = np.asarray(check_images(images))
     region = _region(region, images.shape[:3])
-    return np.where(region[..., None], baseline_images(fill, images), images)
+    if not (isinstance(fill, str) and fill == "mean"):
+        return np.where(region[..., None], baseline_images(fill, images), images)
+    outside = ~region[..., None]
+    count = outside.sum((1, 2), keepdims=True)
+    if not count.all():
+        raise ValueError(
+            "region must leave some of each image for fill='mean', got a whole image; name a colour"
+        )
+    mean = (images * outside).sum((1, 2), keepdims=True) / count
+    return np.where(outside, images, mean).astype(np.float32)
 
 
 def paste(images: Images, source: Float[ArrayLike, "_ h w c"], region: Region) -> np.ndarray:
