@@ -288,7 +288,8 @@ def test_the_command_takes_a_folder_of_fewer_images_and_an_augmentation(tmp_path
     arguments = [
         "explainfix", "fixed", "--dataset", f"folder:{tmp_path}/data", "--shrink", "2", "--model",
         f"{tmp_path}/net.safetensors", "--initialisations", "kaiming", "--starts", "scratch",
-        "--epochs", "1", "--seeds", "1", "--augment", "flip", "--out", str(tmp_path / "out"),
+        "--epochs", "1", "--seeds", "1", "--augment", "flip", "--validation", "3",
+        "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     assert main(arguments) == 0
-    assert seen == 2 * [((6, 8, 8, 3), 4, "flip")]
+    assert seen == 2 * [((6, 8, 8, 3), 3, "flip")]
