@@ -172,7 +172,7 @@ def _packaged(
         return None
     name = fault.artefact if number is None else f"clean-{number}"
     with as_file(files("practical.bias") / "weights" / f"{name}.safetensors") as path:
-        return Classifier.load(path)
+        return Classifier.load(path) if path.exists() else None
 
 
 def _cached(
