@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
-from practical._files import atomic_path
+from practical._files import atomic_path, fingerprint
 
 
 @contextlib.contextmanager
@@ -49,6 +51,37 @@ def rows_of(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     if not path.exists():
         write_rows(path, compute())
     return pd.read_csv(path)
+
+
+def run_parts(
+    out: Path,
+    settings: Mapping[str, Any],
+    parts: Mapping[str, Callable[[], pd.DataFrame]],
+    *,
+    progress: bool,
+) -> pd.DataFrame:
+    """Compute the parts, by name, that the folder does not hold yet, and return the rows of all."""
+    with study_folder(out, settings):
+        files = {name: out / "parts" / f"{name}.csv" for name in parts}
+        done = sum(file.exists() for file in files.values())
+        rows = []
+        with tqdm(total=len(parts), initial=done, unit="run", disable=not progress) as bar:
+            for name, compute in parts.items():
+                bar.set_description(name)
+                new = not files[name].exists()
+                rows.append(rows_of(files[name], compute))
+                bar.update(new)
+        table = pd.concat(rows, ignore_index=True)
+        write_rows(out / "results.csv", table)
+    return table
+
+
+def fingerprints(**datasets: Any) -> dict[str, list]:
+    """Return for each data set, by name, what tells it from any other: shape and values."""
+    return {
+        name: [*one.images.shape, fingerprint([np.asarray(one.images), one.labels])]
+        for name, one in datasets.items()
+    }
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Spectra of filters, against the authors' code, SciPy, and closed forms."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ from practical.explainfix import (
     saliency_spectra,
     spectra_interval,
 )
-from tests.oracles import refuses
+from tests.oracles import pytree, refuses
 from tests.test_folded import random_classifier
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # what ../shared/golden/README.md asks for
@@ -136,6 +138,50 @@ def test_an_images_spectrum_weighs_filters_by_finite_differences(reference):
     expected = energy_spectrum(filters, np.abs(slopes).sum((0, 1)).ravel())
     found = saliency_spectra(model, images[:1], targets[:1])["conv1"]
     np.testing.assert_allclose(found.ed, expected.ed, rtol=1e-4)
+
+
+@pytree
+class Grouped:
+    """A convolution of 3x5 in two groups, its square averaged over the image: a logit a channel."""
+
+    kernel: Any  # (3, 5, 2, 6): four inputs, two a group
+
+    def kernels(self):
+        return {"conv": self.kernel}
+
+    def replace_kernels(self, kernels):
+        return Grouped(kernels["conv"])
+
+    def __call__(self, images):
+        maps = jax.lax.conv_general_dilated(
+            images, self.kernel, (1, 1), "SAME", feature_group_count=2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+        return (maps**2).mean((1, 2))
+
+
+def test_grouped_convolutions_whose_filters_are_not_square():
+    rng = np.random.default_rng(0)
+    model = Grouped(jnp.asarray(rng.normal(size=(3, 5, 2, 6)), jnp.float32))
+    images, targets = rng.random((3, 8, 9, 4), np.float32), np.array([4, 0, 5])
+
+    def energies(weights):
+        expected = np.zeros(15)
+        for i, o in np.ndindex(2, 6):
+            found = scipy.fft.dctn(np.asarray(model.kernel)[:, :, i, o], norm="ortho")
+            expected += weights[i, o] * np.abs(found).ravel()[diagonal_order((3, 5))]
+        return expected
+
+    own = filter_spectra(model)
+    assert own.shapes == {"conv": (3, 5)}
+    np.testing.assert_allclose(own["conv"].ed, energies(np.full((2, 6), 1 / 12)), rtol=1e-4)
+    found = saliency_spectra(model, images, targets).energies["conv"]
+    for row, image, target in zip(found, images, targets, strict=True):
+        slope = jax.grad(lambda k, x=image, t=target: Grouped(k)(x[None])[0, t])(model.kernel)
+        # A logit is one channel's: the filters of all others weigh nothing.
+        weights = np.abs(slope).sum((0, 1))
+        assert (np.flatnonzero(weights.sum(0)) == [target]).all()
+        np.testing.assert_allclose(row, energies(weights), rtol=1e-4)
 
 
 def made(values, per="image"):

@@ -22,6 +22,7 @@ from practical.bias.study import (
     detection_table,
 )
 from practical.data import load_dataset
+from practical.data.splits import load_splits
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -72,14 +73,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def detect(options: argparse.Namespace) -> int:
     """Run the detection study, and write its table."""
-    splits = []
-    for split, most in (("train", options.training), ("validation", options.validation)):
-        check_count("--training" if split == "train" else "--validation", most)
-        whole = load_dataset(options.dataset, split, image_size=options.image_size)
-        if options.classes:
-            whole = whole.only(options.classes)
-        splits.append(whole.select(slice(most)).shrink(options.shrink))
-    training, validation = splits
+    training, validation = load_splits(
+        options.dataset, training=options.training, validation=options.validation,
+        image_size=options.image_size, shrink=options.shrink, classes=options.classes,
+    )  # fmt: skip
     rows = detection_study(
         training, validation, options.out, faults=options.faults, strengths=options.strengths,
         seeds=options.seeds, methods=options.methods, images=options.images,

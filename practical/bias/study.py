@@ -8,17 +8,16 @@ them apart.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import jax
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
-from practical._files import fingerprint
 from practical._inputs import check_count
-from practical._study import rows_of, study_folder, write_rows
+from practical._study import fingerprints, run_parts
 from practical.attribution import METHODS
 from practical.bias.artefacts import ARTEFACTS, PLACELESS
 from practical.bias.discovery import coarse
@@ -107,11 +106,8 @@ def detection_study(
     cells = [(name, float(strength)) for name in faults for strength in strengths]
     for name, strength in cells:
         plant(validation.select(slice(images)), Fault(name, 0, strength))  # before any training
-    data = {
-        name: [*one.images.shape, fingerprint([np.asarray(one.images), one.labels])]
-        for name, one in (("training", training), ("validation", validation))
-    }
-    settings = {**data, "methods": list(methods), "images": images, "recipe": str(recipe)}
+    settings = fingerprints(training=training, validation=validation)
+    settings |= {"methods": list(methods), "images": images, "recipe": str(recipe)}
 
     def run(name: str, strength: float, seed: int, faulty: bool) -> pd.DataFrame:
         fault = Fault(name, 0, strength)
@@ -125,25 +121,12 @@ def detection_study(
         return pd.DataFrame(rows)
 
     parts = {
-        f"{name}-{strength:g}-{seed}-{kind}": (name, strength, seed, kind == "faulty")
+        f"{name}-{strength:g}-{seed}-{kind}": partial(run, name, strength, seed, kind == "faulty")
         for seed in range(seeds)
         for name, strength in cells
         for kind in ("faulty", "clean")
     }
-    out = Path(out)
-    with study_folder(out, settings):
-        files = [out / "parts" / f"{part}.csv" for part in parts]
-        rows = []
-        done = sum(file.exists() for file in files)
-        with tqdm(total=len(parts), initial=done, unit="network", disable=not progress) as bar:
-            for file, (part, arguments) in zip(files, parts.items(), strict=True):
-                bar.set_description(part)
-                new = not file.exists()
-                rows.append(rows_of(file, lambda a=arguments: run(*a)))
-                bar.update(new)
-        table = pd.concat(rows, ignore_index=True)
-        write_rows(out / "results.csv", table)
-    return table
+    return run_parts(Path(out), settings, parts, progress=progress)
 
 
 def detection_table(rows: pd.DataFrame, *, samples: int = 2000, seed: int = 0) -> pd.DataFrame:

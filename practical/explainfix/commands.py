@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from practical._files import atomic_path
-from practical._inputs import check_count
 from practical.augmentation import AUGMENTATIONS
-from practical.data import Dataset, load_dataset
+from practical.data import Dataset
+from practical.data.splits import load_splits
 from practical.explainfix.fixed import INITIALISATIONS, STARTS
 from practical.explainfix.pruning import FILLS
 from practical.models import Classifier, load_model
@@ -114,10 +114,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> tuple[Classifier, Dataset, Dataset]:
-    sizes = {} if options.image_size is None else {"image_size": options.image_size}
-    splits = []
-    for split, most in (("train", options.training), ("validation", options.validation)):
-        check_count("--training" if split == "train" else "--validation", most)
-        some = load_dataset(options.dataset, split, **sizes).select(slice(most))
-        splits.append(some.shrink(options.shrink))
+    splits = load_splits(
+        options.dataset, training=options.training, validation=options.validation,
+        image_size=options.image_size, shrink=options.shrink,
+    )  # fmt: skip
     return load_model(options.model, dataset=options.dataset), *splits

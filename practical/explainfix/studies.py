@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import pandas as pd
 import scipy.stats
-from tqdm.auto import tqdm
 
 from practical._files import fingerprint
 from practical._inputs import check_count
-from practical._study import rows_of, study_folder, write_rows
+from practical._study import fingerprints, run_parts
 from practical.data import Dataset
 from practical.explainfix.fixed import INITIALISATIONS, STARTS, freeze_spatial, initialise_spatial
 from practical.explainfix.pruning import (
@@ -34,7 +32,6 @@ from practical.models import Classifier, size
 from practical.training import accuracy, fit, seconds_per_step
 
 ORDERS = ("least_salient", "most_salient", "smallest", "random")
-_Part = tuple[Path, Callable[[], pd.DataFrame]]
 
 
 def zero_filters_study(
@@ -96,11 +93,8 @@ def zero_filters_study(
         return pd.DataFrame(rows)
 
     settings = _settings("zero-filters", model, training, validation, percents=percents)
-    parts = [
-        (Path(f"{order}-{seed}.csv"), lambda order=order, seed=seed: run(order, seed))
-        for order, seed in runs
-    ]
-    return _run(Path(out), settings, parts, progress)
+    parts = {f"{order}-{seed}": functools.partial(run, order, seed) for order, seed in runs}
+    return run_parts(Path(out), settings, parts, progress=progress)
 
 
 def prune_study(
@@ -178,15 +172,15 @@ def prune_study(
         batch_size=batch_size, learning_rate=learning_rate, augment=augment,
         saliency_images=saliency_images,
     )  # fmt: skip
-    parts = [
-        (Path(f"{fill}-{percent}-{seed}.csv"), lambda a=(percent, fill, seed): run(*a))
+    parts = {
+        f"{fill}-{percent}-{seed}": functools.partial(run, percent, fill, seed)
         for seed in range(seeds)
         for percent in percents
         for fill in fills
         # Where nothing is 0, nothing is to be filled.
         if not (percent == 0 and fill == "fill_zero" and "none" in fills)
-    ]
-    return _run(Path(out), settings, parts, progress)
+    }
+    return run_parts(Path(out), settings, parts, progress=progress)
 
 
 def fixed_study(
@@ -262,17 +256,16 @@ def fixed_study(
         "fixed", model, training, validation, epochs=epochs,
         batch_size=batch_size, learning_rate=learning_rate, augment=augment,
     )  # fmt: skip
-    parts = [
-        (
-            Path(f"{initialisation}-{start}-{filters}-{seed}.csv"),
-            lambda a=(initialisation, start, filters, seed): run(*a),
+    parts = {
+        f"{initialisation}-{start}-{filters}-{seed}": functools.partial(
+            run, initialisation, start, filters, seed
         )
         for seed in range(seeds)
         for start in starts
         for initialisation in initialisations
         for filters in ("fixed", "learned")
-    ]
-    return _run(Path(out), settings, parts, progress)
+    }
+    return run_parts(Path(out), settings, parts, progress=progress)
 
 
 def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -356,29 +349,7 @@ def _settings(
     experiment: str, model: Classifier, training: Dataset, validation: Dataset, **options: Any
 ) -> dict[str, Any]:
     """Return all that a row depends on."""
-    data = {
-        name: [*one.images.shape, fingerprint([np.asarray(one.images), one.labels])]
-        for name, one in (("training", training), ("validation", validation))
-    }
+    data = fingerprints(training=training, validation=validation)
     about = {"architecture": str(model.architecture), "classes": list(model.class_names)}
     about["experiment"] = experiment
     return {"dataset": training.name, **data, "model": fingerprint(model), **about, **options}
-
-
-def _run(
-    out: Path, settings: dict[str, Any], parts: Sequence[_Part], progress: bool
-) -> pd.DataFrame:
-    """Compute the parts that are not there yet, and return the rows of all."""
-    with study_folder(out, settings):
-        files = [out / "parts" / file for file, _ in parts]
-        done = sum(file.exists() for file in files)
-        rows = []
-        with tqdm(total=len(parts), initial=done, unit="run", disable=not progress) as bar:
-            for file, (_, compute) in zip(files, parts, strict=True):
-                bar.set_description(file.stem)
-                new = not file.exists()
-                rows.append(rows_of(file, compute))
-                bar.update(new)
-        table = pd.concat(rows, ignore_index=True)
-        write_rows(out / "results.csv", table)
-    return table
