@@ -154,10 +154,18 @@ def plot_clusters(
     )
     for label in np.unique(clusters.labels):
         some = clusters.labels == label
-        ax.scatter(*points[some].T, s=260, alpha=0.35, label=f"group {label}: {some.sum()}")
+        ax.scatter(
+            *points[some].T,
+            color=f"C{label}",
+            s=260,
+            alpha=0.35,
+            label=f"group {label}: {some.sum()}",
+        )
     for i in np.linspace(0, count - 1, min(thumbnails, count)).astype(int):
         picture = OffsetImage(np.asarray(pictures[i]), zoom=22 / len(pictures[i]), cmap="magma")
-        ax.add_artist(AnnotationBbox(picture, tuple(points[i]), frameon=False))
+        # Thumbnails hide the points below them, so their frames show the group.
+        frame = {"edgecolor": f"C{clusters.labels[i]}", "linewidth": 2}
+        ax.add_artist(AnnotationBbox(picture, tuple(points[i]), pad=0.1, bboxprops=frame))
     ax.set(xticks=[], yticks=[])
     ax.legend(fontsize=8)
 
