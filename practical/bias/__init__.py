@@ -23,6 +23,7 @@ from practical.bias.discovery import (
     separation,
 )
 from practical.bias.faults import WAYS, Biased, Fault, plant
+from practical.bias.frequencies import frequency_occlusion, remove_band
 from practical.bias.lineup import (
     PACKAGED,
     RECIPES,
@@ -77,6 +78,7 @@ __all__ = [
     "detection_study",
     "detection_table",
     "effect",
+    "frequency_occlusion",
     "paint_out",
     "paste",
     "plant",
@@ -84,6 +86,7 @@ __all__ = [
     "rectangle",
     "relevance_density",
     "relevance_grid",
+    "remove_band",
     "repair",
     "separation",
     "sticker",

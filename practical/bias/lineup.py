@@ -56,7 +56,7 @@ class Recipe:
 # its upper stages begin anew.
 RECIPES = {
     "shapes": Recipe(
-        epochs=12, augment="dihedral",
+        epochs=6, augment="dihedral",
         architecture={"stage_sizes": (1, 2, 2), "widths": (24, 48, 96), "stem_width": 24},
     ),
     "imagenette": Recipe(epochs=15, start="resnet18", keep=2, batch_size=64, augment="photo"),

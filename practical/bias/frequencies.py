@@ -1,0 +1,89 @@
+"""Hiding frequencies where occlusion hides places: what an artefact without a place gives away."""
+
+import numpy as np
+import scipy.fft
+from jaxtyping import Float
+
+from practical._inputs import Images, Model, Targets, check_count, check_images, check_inputs
+from practical.models import predict
+
+
+def remove_band(
+    images: Images, row: int, column: int, *, bands: int = 8
+) -> Float[np.ndarray, "n h w c"]:
+    """Return the images without one band of frequencies; their mean colour stays.
+
+    An image's discrete cosine transform has as many coefficients as the image has pixels, from the
+    constant at the top left to the finest checkerboard at the bottom right. They are divided into
+    `bands` x `bands` rectangles, and those in one of them are set to 0.
+
+    Args:
+        images: (N, H, W, C) in [0, 1].
+        row: Of the band, from 0 to `bands` - 1: how fast it changes from top to bottom.
+        column: Of the band: how fast it changes from left to right.
+        bands: In each direction, at most H and W.
+
+    Returns:
+        (N, H, W, C) in [0, 1]: what would be outside is cut off.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+    """
+    images = np.asarray(check_images(images), np.float32)
+    shape = images.shape[1:3]
+    _check_bands(bands, shape)
+    for name, value in (("row", row), ("column", column)):
+        if check_count(name, value, least=0) >= bands:
+            raise ValueError(f"{name} must be less than the {bands} bands, got {value}")
+    coefficients = scipy.fft.dctn(images, axes=(1, 2), norm="ortho")
+    mean = coefficients[:, 0, 0].copy()
+    here = [
+        slice(place * side // bands, (place + 1) * side // bands)
+        for place, side in zip((row, column), shape, strict=True)
+    ]
+    coefficients[:, *here] = 0
+    coefficients[:, 0, 0] = mean
+    changed = scipy.fft.idctn(coefficients, axes=(1, 2), norm="ortho")
+    return np.clip(changed, 0, 1).astype(np.float32)
+
+
+def frequency_occlusion(
+    model: Model, images: Images, targets: Targets, *, bands: int = 8, chunk_size: int = 64
+) -> Float[np.ndarray, "n bands bands"]:
+    """Hide each band of frequencies in turn, and record how far the target logit falls.
+
+    Args:
+        model: Images in [0, 1] to logits.
+        images: (N, H, W, C) in [0, 1].
+        targets: (N,) the class to explain in each image.
+        bands: In each direction; see `remove_band`.
+        chunk_size: Images in flight.
+
+    Returns:
+        (N, bands, bands), signed, in logits; rows are frequencies from top to bottom, and the
+        coarsest band is at the top left.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or the model answers NaN.
+
+    References:
+        After occlusion (Zeiler and Fergus, ECCV 2014); Yin et al., A Fourier Perspective on Model
+        Robustness in Computer Vision, NeurIPS 2019, add noise to frequencies in its place.
+    """
+    inputs = check_inputs(model, images, targets)
+    images, targets = np.asarray(inputs.images), np.asarray(inputs.targets)
+    _check_bands(bands, images.shape[1:3])
+    of_target = np.arange(len(targets)), targets
+    before = predict(model, images, chunk_size=chunk_size)[of_target]
+    fall = np.empty((len(images), bands, bands), np.float32)
+    for row, column in np.ndindex(bands, bands):
+        hidden = remove_band(images, row, column, bands=bands)
+        fall[:, row, column] = before - predict(model, hidden, chunk_size=chunk_size)[of_target]
+    return fall
+
+
+def _check_bands(bands: int, shape: tuple[int, ...]) -> None:
+    if check_count("bands", bands) > min(shape):
+        raise ValueError(
+            f"bands must be at most the images' {shape[0]}x{shape[1]} pixels, got {bands}"
+        )
