@@ -47,7 +47,8 @@ def test_the_rows(rows):
     assert by_fault["border"] - by_fault["checkerboard"] == places
     assert {"accuracy", "saliency agreement", "filters high", "saliency gap"} < by_fault["border"]
     assert np.isfinite(rows["value"]).all()
-    shares = rows[rows["measure"].isin(["filters high", "saliency high", "saliency gap"])]["value"]
+    of_one = ["filters high", "saliency high", "saliency gap", "frequency occlusion"]
+    shares = rows[rows["measure"].isin(of_one)]["value"]
     assert shares.between(0, 1).all()
 
 
@@ -62,6 +63,7 @@ def test_the_border_draws_relevance_and_noise_does_not_care(rows):
     assert found.loc[("border", "saliency density"), "auroc"] == 1
     assert found.loc[("border", "swapped drop"), "auroc"] == 1
     assert found.loc[("border", "swapped drop"), "false_alarms"] == 0
+    assert found.loc[("checkerboard", "frequency occlusion"), "auroc"] == 1
     density = rows[rows["measure"] == "random density"]["value"]
     np.testing.assert_allclose(density, 1, atol=0.15)
 
@@ -124,6 +126,13 @@ def test_agreement_is_of_the_class_whose_maps_are_most_alike():
     assert abs(study._agreement(maps, classes)) < 0.1
     maps[classes == 1] = maps[1]
     assert study._agreement(maps, classes) == pytest.approx(1)
+
+
+def test_the_finer_bands_are_beyond_the_diagonal():
+    falls = np.zeros((4, 4))
+    falls[0, 0], falls[1, 2], falls[3, 1], falls[2, 2], falls[3, 3] = 1, 2, 4, -9, 1
+    assert study._finer_share(falls) == pytest.approx(5 / 8)
+    assert study._finer_share(-np.abs(falls)) == 0
 
 
 def test_bad_input(tmp_path):

@@ -22,6 +22,7 @@ from practical.attribution import METHODS
 from practical.bias.artefacts import ARTEFACTS, PLACELESS
 from practical.bias.discovery import coarse
 from practical.bias.faults import Biased, Fault, plant
+from practical.bias.frequencies import frequency_occlusion
 from practical.bias.lineup import Recipe, train_suspect
 from practical.bias.measures import audit, relevance_density
 from practical.data import Dataset
@@ -36,6 +37,7 @@ STUDY_RECIPE = Recipe(
     architecture={"stage_sizes": (1, 1, 1), "widths": (16, 32, 64), "stem_width": 16},
 )  # fmt: skip
 _SIDE = 8  # of the grid on which heatmaps are compared
+_BANDS = 4  # of frequencies, in each direction
 _CAUGHT = 0.8  # share of the faulty networks at which false alarms are counted
 
 
@@ -67,6 +69,8 @@ def detection_study(
     - of the stem's spectra: `filters high` and `saliency high`, the share of energy in the finer
       half of the basis; `saliency gap`, how far the spectrum of the class that is farthest from
       the others' is from theirs (half of the summed differences of shares).
+    - of the input's frequencies, in 4x4 bands: `frequency occlusion`, the share of the finer half
+      in what hiding each band costs the logit, of the class whose share is largest.
     - for comparison, what no auditor without the artefact has: `removed drop`, by how much
       accuracy falls when the artefact is removed, and `swapped drop`.
 
@@ -218,10 +222,21 @@ def _measure(
         for label in labels
     ]
     measured["saliency gap"] = float(max(gaps))
+    falls = frequency_occlusion(network, pixels, classes, bands=_BANDS)
+    measured["frequency occlusion"] = max(
+        _finer_share(falls[classes == label].mean(0)) for label in np.unique(classes)
+    )
     found = audit(network, validation, fault, seed=seed)
     measured["removed drop"] = found.aligned - found.removed
     measured["swapped drop"] = found.aligned - found.swapped
     return measured
+
+
+def _finer_share(falls: np.ndarray) -> float:
+    """Return the share of positive falls that is in the finer half of the bands."""
+    positive = np.maximum(falls, 0)
+    rows, columns = np.indices(falls.shape)
+    return float(positive[rows + columns >= len(falls)].sum() / max(positive.sum(), 1e-12))
 
 
 def _agreement(maps: np.ndarray, classes: np.ndarray) -> float:
