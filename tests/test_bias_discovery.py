@@ -1,6 +1,5 @@
 """Groups of heatmaps: planted groups are found, with their number, and chance is chance."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import sklearn.cluster
@@ -9,7 +8,7 @@ import sklearn.neighbors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from practical.bias import cluster_heatmaps, plot_clusters, separation
+from practical.bias import cluster_heatmaps, separation
 from practical.bias.discovery import coarse
 from tests.oracles import refuses
 
@@ -80,24 +79,6 @@ def test_groups_that_know_nothing_are_at_chance(seed, groups):
     assert found.chance >= 0.6 - 1e-9
     if groups == 1:
         assert found.purity == pytest.approx(0.6)
-
-
-def test_the_picture():
-    made, _ = maps([16, 12])
-    found = cluster_heatmaps(made)
-    _, ax = plt.subplots()
-    plot_clusters(ax, found, made, thumbnails=7)
-    assert len(ax.collections) == 2
-    assert sum(len(points.get_offsets()) for points in ax.collections) == 28
-    assert len(ax.artists) == 7
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["group 0: 16", "group 1: 12"]
-    # Alike maps are near each other: the groups do not overlap.
-    centres = [points.get_offsets().mean(0) for points in ax.collections]
-    spread = max(points.get_offsets().std() for points in ax.collections)
-    assert np.linalg.norm(centres[0] - centres[1]) > spread
-    with refuses("pictures must be one for each of 28 maps, got 3"):
-        plot_clusters(ax, found, made[:3])
-    plt.close()
 
 
 def test_bad_input():

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("PRACTICAL_HOME", str(tmp_path / "home"))
     monkeypatch.setitem(lineup.RECIPES, "folder", RECIPE)
-    return tmp_path / "home" / "suspects"
+    return tmp_path / "home" / "suspects" / "original"
 
 
 def assert_same(one, other) -> None:

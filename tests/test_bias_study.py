@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,7 +60,7 @@ def test_faulty_networks_are_faulty_and_their_twins_are_not(rows):
 
 
 def test_the_border_draws_relevance_and_noise_does_not_care(rows):
-    found = detection_table(rows, samples=50).set_index(["fault", "measure"])
+    found = detection_table(rows).set_index(["fault", "measure"])
     assert found.loc[("border", "saliency density"), "auroc"] == 1
     assert found.loc[("border", "swapped drop"), "auroc"] == 1
     assert found.loc[("border", "swapped drop"), "false_alarms"] == 0
@@ -110,13 +111,46 @@ def made(faulty: Sequence[float], clean: Sequence[float], strength: float = 1.0)
 def test_the_table_by_hand():
     # Strengths are not compared with each other: each alone is told apart by nothing here.
     apart = pd.concat([made([5, 5], [5, 5], 0.5), made([9, 9], [9, 9])])
-    (row,) = detection_table(apart, samples=20).to_dict("records")
-    assert (row["auroc"], row["low"], row["high"], row["networks"]) == (0.5, 0.5, 0.5, 8)
+    (row,) = detection_table(apart).to_dict("records")
+    assert (row["auroc"], row["networks"]) == (0.5, 8)
+    assert row["low"] == pytest.approx(1 - row["high"])
     faulty, clean = [1, 6, 7, 8, 9], [0, 2, 6.5, 5]
-    (row,) = detection_table(made(faulty, clean), samples=500).to_dict("records")
+    (row,) = detection_table(made(faulty, clean)).to_dict("records")
     assert row["auroc"] == pytest.approx(16 / 20)
     assert row["low"] < 0.8 < row["high"] <= 1
     assert row["false_alarms"] == 1 / 4  # above 6, which four in five reach, is 6.5 alone
+
+
+@given(
+    found=st.floats(0, 1),
+    sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=3),
+)
+def test_the_interval_is_where_the_estimate_is_two_errors_away(found, sizes):
+    low, high = study.auroc_interval(found, sizes)
+    assert 0 <= low <= found <= high <= 1
+    turned = study.auroc_interval(1 - found, sizes)
+    np.testing.assert_allclose(turned, (1 - high, 1 - low), atol=1e-6)
+    for area in {low, high} - {0, 1}:  # Hanley and McNeil (1982), as they write it, for m = n
+        m = sizes[0][0]
+        if all(size == (m, m) for size in sizes):
+            first, second = area / (2 - area), 2 * area**2 / (1 + area)
+            spread = (m - 1) * (first + second - 2 * area**2)
+            variance = (area * (1 - area) + spread) / m**2 / len(sizes)
+            np.testing.assert_allclose(abs(found - area), 1.96 * variance**0.5, atol=1e-6)
+
+
+def test_the_interval_covers_the_truth_where_networks_are_few():
+    rng = np.random.default_rng(0)
+    truth = 0.9
+    shift = 2**0.5 * scipy.stats.norm.ppf(truth)
+    hits = []
+    for _ in range(1000):
+        cells = [(rng.normal(shift, 1, 4), rng.normal(0, 1, 4)) for _ in range(2)]
+        found = float(np.mean([study.auroc(*cell) for cell in cells]))
+        low, high = study.auroc_interval(found, [(4, 4)] * 2)
+        hits.append(low <= truth <= high)
+    assert 0.93 < np.mean(hits) < 0.99
+    assert study.auroc_interval(1.0, [(4, 4)] * 2)[0] < 0.8
 
 
 def test_agreement_is_of_the_class_whose_maps_are_most_alike():

@@ -19,7 +19,6 @@ from practical.bias.discovery import (
     Clusters,
     Separation,
     cluster_heatmaps,
-    plot_clusters,
     separation,
 )
 from practical.bias.faults import WAYS, Biased, Fault, plant
@@ -44,6 +43,7 @@ from practical.bias.measures import (
     relevance_density,
     relevance_grid,
 )
+from practical.bias.plotting import plot_clusters, plot_detection
 from practical.bias.repairs import REPAIRS, repair
 from practical.bias.study import METHODS_COMPARED, STUDY_RECIPE, detection_study, detection_table
 
@@ -83,6 +83,7 @@ __all__ = [
     "paste",
     "plant",
     "plot_clusters",
+    "plot_detection",
     "rectangle",
     "relevance_density",
     "relevance_grid",

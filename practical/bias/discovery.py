@@ -9,8 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse.csgraph
 from jaxtyping import Float, Int
-from matplotlib.axes import Axes
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from practical._inputs import ArrayLike, check_count
 from practical.metrics.complexity import check_heatmaps
@@ -121,53 +119,6 @@ def separation(
     rng = np.random.default_rng(seed)
     permuted = [_purity(labels, rng.permutation(carries)) for _ in range(samples)]
     return Separation(_purity(labels, carries), float(np.mean(permuted)))
-
-
-def plot_clusters(
-    ax: Axes,
-    clusters: Clusters,
-    pictures: Float[ArrayLike, "n h w ..."],
-    *,
-    thumbnails: int = 40,
-    seed: int = 0,
-) -> None:
-    """Draw heatmaps as points, alike ones near each other (t-SNE), with thumbnails on some.
-
-    Args:
-        ax: Where to draw.
-        clusters: Of `cluster_heatmaps`; a colour each.
-        pictures: (N, H, W, 3) images or (N, H, W) heatmaps: what the thumbnails show.
-        thumbnails: How many, evenly spread over the images.
-        seed: Of the t-SNE.
-
-    References:
-        van der Maaten and Hinton, Visualizing Data using t-SNE, JMLR 9, 2008.
-    """
-    from sklearn.manifold import TSNE
-
-    count = len(clusters.labels)
-    if len(pictures) != count:
-        raise ValueError(f"pictures must be one for each of {count} maps, got {len(pictures)}")
-    perplexity = min(30.0, (count - 1) / 3)
-    points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(
-        clusters.features
-    )
-    for label in np.unique(clusters.labels):
-        some = clusters.labels == label
-        ax.scatter(
-            *points[some].T,
-            color=f"C{label}",
-            s=260,
-            alpha=0.35,
-            label=f"group {label}: {some.sum()}",
-        )
-    for i in np.linspace(0, count - 1, min(thumbnails, count)).astype(int):
-        picture = OffsetImage(np.asarray(pictures[i]), zoom=22 / len(pictures[i]), cmap="magma")
-        # Thumbnails hide the points below them, so their frames show the group.
-        frame = {"edgecolor": f"C{clusters.labels[i]}", "linewidth": 2}
-        ax.add_artist(AnnotationBbox(picture, tuple(points[i]), pad=0.1, bboxprops=frame))
-    ax.set(xticks=[], yticks=[])
-    ax.legend(fontsize=8)
 
 
 def coarse(maps: Float[np.ndarray, "n h w"], side: int) -> Float[np.ndarray, "n s s"]:

@@ -12,20 +12,19 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from practical._files import fingerprint, home
+from practical._files import cache_folder, fingerprint
 from practical._inputs import check_count
 from practical.bias.faults import Biased, Fault, plant
 from practical.data import Dataset, load_dataset
 from practical.models import Classifier, load_model, new_resnet
 from practical.training import fit
 
-# What the package's networks were trained on. The embedded classifier is one of their twins.
+# What the package's faulty networks were trained on; `weights` has them, and their twins.
 PACKAGED = {
     "colored_patch": Fault("colored_patch"),
     "watermark": Fault("watermark", only=3, share=0.5),
     "checkerboard": Fault("checkerboard", only=0),
 }
-_PACKAGED_TWINS = 2
 
 
 class LineUp(NamedTuple):
@@ -88,7 +87,7 @@ def suspects(
         count: Validation images that are shown; by default all.
         image_size: Pixels a side, as for `load_dataset`.
         train: Train those that are neither in the package nor in the cache, which is the folder
-            `suspects/` in `PRACTICAL_HOME`. An interrupted training goes on at its last epoch.
+            `suspects/` where downloads go. An interrupted training goes on at its last epoch.
         progress: Show a bar for the training.
 
     Raises:
@@ -166,10 +165,6 @@ def _packaged(
     """Return the package's network, if it has one of this kind."""
     if dataset != "shapes" or image_size is not None or fault not in PACKAGED.values():
         return None
-    if number == 0:
-        return load_model("shapes")
-    if number is not None and number >= _PACKAGED_TWINS:
-        return None
     name = fault.artefact if number is None else f"clean-{number}"
     with as_file(files("practical.bias") / "weights" / f"{name}.safetensors") as path:
         return Classifier.load(path) if path.exists() else None
@@ -191,7 +186,7 @@ def _cached(
     about = f"{dataset} {validation.class_names} {side} {recipe} {fault if number is None else ''}"
     checksum = fingerprint(np.frombuffer(about.encode(), np.uint8))
     name = f"{kind}-{'clean' if number is not None else fault.artefact}-{number or 0}-{checksum}"
-    path = home() / "suspects" / f"{name}.safetensors"
+    path = cache_folder("suspects") / f"{name}.safetensors"
     if path.exists():
         return Classifier.load(path)
     if not train:

@@ -15,6 +15,7 @@ from typing import cast
 import jax
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 
 from practical._inputs import check_count
 from practical._study import fingerprints, run_parts
@@ -38,6 +39,7 @@ STUDY_RECIPE = Recipe(
 )  # fmt: skip
 _SIDE = 8  # of the grid on which heatmaps are compared
 _BANDS = 4  # of frequencies, in each direction
+_TWO_SIDED = 1.96  # standard errors of a 95 % interval
 _CAUGHT = 0.8  # share of the faulty networks at which false alarms are counted
 
 
@@ -133,23 +135,24 @@ def detection_study(
     return run_parts(Path(out), settings, parts, progress=progress)
 
 
-def detection_table(rows: pd.DataFrame, *, samples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def detection_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return how well each measure tells faulty networks from clean ones.
 
     Args:
         rows: Of `detection_study`.
-        samples: Bootstrap samples.
-        seed: Decides them.
 
     Returns:
         A row per fault and measure, over strengths and seeds: `fault`, `measure`, `networks`;
         `auroc`, the share of pairs of a faulty and a clean network of one strength in which the
         faulty one's value is higher, equal ones counting half; `low` and `high`, its 95 %
-        bootstrap interval over networks; and `false_alarms`, the share of clean networks above
-        the threshold that four in five of the faulty ones are above.
+        interval, which is not a point where a few networks are told apart perfectly; and
+        `false_alarms`, the share of clean networks above the threshold that four in five of the
+        faulty ones are above.
+
+    References:
+        Newcombe, Confidence Intervals for an Effect Size Measure Based on the Mann-Whitney
+        Statistic, part 2, Statistics in Medicine 25, 2006 (method 5), for the interval.
     """
-    check_count("samples", samples)
-    rng = np.random.default_rng(seed)
     table = []
     for names, some in rows.groupby(["fault", "measure"], sort=False):
         fault, measure = cast(tuple[str, str], names)
@@ -157,19 +160,15 @@ def detection_table(rows: pd.DataFrame, *, samples: int = 2000, seed: int = 0) -
             tuple(cell.loc[cell["faulty"] == kind, "value"].to_numpy() for kind in (True, False))
             for _, cell in some.groupby("strength")
         ]
-        drawn = [
-            np.mean([auroc(*(rng.choice(v, len(v)) for v in cell)) for cell in cells])
-            for _ in range(samples)
-        ]
-        low, high = np.quantile(drawn, (0.025, 0.975))
+        found = float(np.mean([auroc(*cell) for cell in cells]))
+        low, high = auroc_interval(found, [(len(faulty), len(clean)) for faulty, clean in cells])
         alarms = [
             np.mean(clean >= np.quantile(faulty, 1 - _CAUGHT, method="higher"))
             for faulty, clean in cells
         ]
         table.append(
-            {"fault": fault, "measure": measure, "networks": len(some)}
-            | {"auroc": np.mean([auroc(*cell) for cell in cells]), "low": low, "high": high}
-            | {"false_alarms": np.mean(alarms)}
+            {"fault": fault, "measure": measure, "networks": len(some), "auroc": found}
+            | {"low": low, "high": high, "false_alarms": np.mean(alarms)}
         )
     return pd.DataFrame(table)
 
@@ -178,6 +177,27 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
     """Return the share of pairs in which the positive one is higher, equal ones counting half."""
     difference = np.asarray(positive)[:, None] - np.asarray(negative)[None]
     return float(((difference > 0) + 0.5 * (difference == 0)).mean())
+
+
+def auroc_interval(found: float, sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Return the 95 % interval of a mean AUROC over cells of so many positives and negatives.
+
+    Hanley and McNeil's variance, at the limit and not at the estimate (there it would be 0 for
+    networks that are told apart perfectly).
+    """
+
+    def error(area: float) -> float:
+        curved = (1 - area) / (2 - area) + area / (1 + area)
+        variances = [
+            area * (1 - area) * (1 + ((m + n) / 2 - 1) * curved) / (m * n) for m, n in sizes
+        ]
+        return _TWO_SIDED * float(np.sqrt(np.sum(variances))) / len(sizes)
+
+    # At 0 and 1 the error is 0, so that they solve their own equation, and are not what is wanted.
+    inside = min(max(found, 1e-9), 1 - 1e-9)
+    low = 0.0 if found <= 0 else brentq(lambda area: found - area - error(area), 0, inside)
+    high = 1.0 if found >= 1 else brentq(lambda area: area - found - error(area), inside, 1)
+    return float(low), float(high)
 
 
 def _measure(
