@@ -1,5 +1,8 @@
 """Line-ups: the faulty one is faulty, its place is hidden, and what is trained is kept."""
 
+import re
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from practical.training import fitting
 from tests.oracles import refuses
 
 FAULT = Fault("colored_patch", options={"size": 0.4})
+WEIGHTS = Path(lineup.__file__).parent / "weights"
 SMALL = {"stage_sizes": (1,), "widths": (6,), "stem_width": 6, "stem_kernel": 3}
 RECIPE = Recipe(epochs=12, batch_size=16, learning_rate=0.02, architecture=SMALL, augment="none")
 
@@ -67,6 +71,36 @@ def test_a_line_up_is_trained_once_and_its_order_hidden(folder, cache, monkeypat
         assert_same(faulty, line.suspects[line.faulty])
     assert places == {0, 1, 2}
     assert len(suspects(folder, FAULT, twins=1).suspects) == 2
+
+
+def card(name: str) -> dict[str, list[float]]:
+    """Return the shares in a packaged network's card, by artefact: aligned, swapped, removed."""
+    text = (WEIGHTS / f"{name}.md").read_text()
+    rows = re.findall(r"Fault\(artefact='(\w+)'.*?\) \| (.*?)% \| (.*?)% \| (.*?)% \|", text)
+    return {artefact: [float(share) / 100 for share in shares] for artefact, *shares in rows}
+
+
+@pytest.mark.parametrize("name", lineup.PACKAGED)
+def test_the_packages_networks_are_what_their_cards_say(name, cache):
+    line = suspects("shapes", name, count=300)
+    assert not cache.exists()
+    found = [audit(suspect, line.clean, line.fault) for suspect in line.suspects]
+    faulty = found.pop(line.faulty)
+    assert faulty.swapped < faulty.aligned - 0.3
+    np.testing.assert_allclose(faulty[:3], card(name)[name], atol=0.04)  # of 2,000 images
+    for clean in found:
+        assert abs(clean.aligned - faulty.aligned) < 0.06  # alike on the data shown
+        assert abs(clean.aligned - clean.swapped) < 0.05
+        assert abs(clean.aligned - clean.removed) < 0.05
+        assert clean.worst > 0.8
+    said = np.array(card("clean-1")[name])
+    assert min(np.abs(clean[:3] - said).max() for clean in found) < 0.04
+
+
+def test_the_packages_networks_are_small():
+    weights = {path.stem: path.stat().st_size for path in WEIGHTS.glob("*.safetensors")}
+    assert set(weights) == {*lineup.PACKAGED, "clean-1"}
+    assert max(weights.values()) < 3e6
 
 
 def test_a_stopped_training_goes_on(folder, cache, monkeypatch):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from practical.__main__ import main
-from practical.bias import Recipe, detection_study, detection_table, study
+from practical.bias import Fault, Recipe, detection_study, detection_table, study
 from practical.data import Dataset
+from practical.explainfix import dct_basis
+from practical.models import new_resnet
 from tests.oracles import refuses
 
 SMALL = {"stage_sizes": (1,), "widths": (6,), "stem_width": 6, "stem_kernel": 3}
@@ -48,7 +51,10 @@ def test_the_rows(rows):
     assert by_fault["border"] - by_fault["checkerboard"] == places
     assert {"accuracy", "saliency agreement", "filters high", "saliency gap"} < by_fault["border"]
     assert np.isfinite(rows["value"]).all()
-    of_one = ["filters high", "saliency high", "saliency gap", "frequency occlusion"]
+    of_one = [
+        "filters high", "filters finest", "saliency high", "saliency finest", "saliency gap",
+        "frequency occlusion",
+    ]  # fmt: skip
     shares = rows[rows["measure"].isin(of_one)]["value"]
     assert shares.between(0, 1).all()
 
@@ -160,6 +166,19 @@ def test_agreement_is_of_the_class_whose_maps_are_most_alike():
     assert abs(study._agreement(maps, classes)) < 0.1
     maps[classes == 1] = maps[1]
     assert study._agreement(maps, classes) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("which", "expected"), [(-1, 1), (0, 0)], ids=["finest", "constant"])
+def test_a_stem_of_one_basis_filter_has_its_spectrum(which, expected):
+    network = new_resnet(SPLITS[1].class_names, key=jax.random.key(0), **SMALL)
+    stem = network.kernels()["conv1"]
+    basis = dct_basis((3, 3))[which].astype(np.float32)
+    changed = network.replace_kernels(
+        {"conv1": np.broadcast_to(basis[..., None, None], stem.shape)}
+    )
+    measured = study._measure(changed, SPLITS[1], Fault("border"), ("saliency",), 24, 0)
+    for name in ("filters high", "filters finest", "saliency high", "saliency finest"):
+        assert measured[name] == pytest.approx(expected, abs=1e-5), name
 
 
 def test_the_finer_bands_are_beyond_the_diagonal():

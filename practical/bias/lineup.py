@@ -19,7 +19,7 @@ from practical.data import Dataset, load_dataset
 from practical.models import Classifier, load_model, new_resnet
 from practical.training import fit
 
-# What the package's faulty networks were trained on; `weights` has them, and their twins.
+# What the package's faulty networks were trained on. The embedded classifier is one of their twins.
 PACKAGED = {
     "colored_patch": Fault("colored_patch"),
     "watermark": Fault("watermark", only=3, share=0.5),
@@ -51,11 +51,11 @@ class Recipe:
     architecture: dict = field(default_factory=dict)  # of a new one, for `new_resnet`
 
 
-# A network that is pretrained to the end knows the classes, and has no need to learn an artefact:
-# its upper stages begin anew.
+# A network that knows the classes has no need to learn an artefact, so new ones are trained, and of
+# a pretrained one the upper stages begin anew.
 RECIPES = {
     "shapes": Recipe(
-        epochs=6, augment="dihedral",
+        epochs=12, augment="dihedral",
         architecture={"stage_sizes": (1, 2, 2), "widths": (24, 48, 96), "stem_width": 24},
     ),
     "imagenette": Recipe(epochs=15, start="resnet18", keep=2, batch_size=64, augment="photo"),
@@ -165,6 +165,8 @@ def _packaged(
     """Return the package's network, if it has one of this kind."""
     if dataset != "shapes" or image_size is not None or fault not in PACKAGED.values():
         return None
+    if number == 0:
+        return load_model("shapes")
     name = fault.artefact if number is None else f"clean-{number}"
     with as_file(files("practical.bias") / "weights" / f"{name}.safetensors") as path:
         return Classifier.load(path) if path.exists() else None

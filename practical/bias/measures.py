@@ -93,8 +93,6 @@ def relevance_grid(
     present: Biased,
     absent: Biased,
     method: Callable[..., Any],
-    *,
-    chunk_size: int = 32,
 ) -> pd.DataFrame:
     """Return how much relevance each model gives the artefact's place, with it there and without.
 
@@ -105,8 +103,8 @@ def relevance_grid(
         models: By name.
         present: Images with the artefact. Those that do not carry it are left out.
         absent: The same images without it: `plant(..., "removed")`.
-        method: One of `attribution.METHODS`, explaining each image's own class.
-        chunk_size: Images in flight.
+        method: From (model, images, targets) to heatmaps, with channels or without, such as those
+            of `attribution`; asked for each image's own class.
 
     Returns:
         A row per model and state: `model`, `artefact` ("present" or "absent"), `density`, `low`,
@@ -132,7 +130,7 @@ def relevance_grid(
     for name, model in models.items():
         for state, biased in (("present", present), ("absent", absent)):
             some = biased.dataset.select(carriers)
-            maps = heatmap(method(model, some.images, some.labels, chunk_size=chunk_size))
+            maps = heatmap(method(model, some.images, some.labels))
             interval = relevance_density(maps, masks).interval
             rows.append(
                 {"model": name, "artefact": state, "density": float(interval.mean)}

@@ -69,8 +69,10 @@ def detection_study(
     - of each method, for who knows nothing: `METHOD agreement`, how alike the heatmaps of the one
       class are whose are most alike: the mean correlation of pairs, on a grid of 8x8.
     - of the stem's spectra: `filters high` and `saliency high`, the share of energy in the finer
-      half of the basis; `saliency gap`, how far the spectrum of the class that is farthest from
-      the others' is from theirs (half of the summed differences of shares).
+      half of the basis; `filters finest` and `saliency finest`, that of the finest basis filter
+      alone, for saliency of the class where it is largest; `saliency gap`, how far the spectrum
+      of the class that is farthest from the others' is from theirs (half of the summed
+      differences of shares).
     - of the input's frequencies, in 4x4 bands: `frequency occlusion`, the share of the finer half
       in what hiding each band costs the logit, of the class whose share is largest.
     - for comparison, what no auditor without the artefact has: `removed drop`, by how much
@@ -233,18 +235,24 @@ def _measure(
     frequency = np.add.outer(np.arange(rows), np.arange(columns)).ravel()
     finer = frequency[diagonal_order((rows, columns))] > (rows + columns - 2) / 2
     energies = np.asarray(spectra.energies[stem])
-    shares = energies / energies.sum(1, keepdims=True)
+    # A class that an image has no slope for has no shares either.
+    shares = energies / np.maximum(energies.sum(1, keepdims=True), 1e-12)
     own = np.asarray(filter_spectra(network)[stem].ed)
     measured["filters high"] = float(own[finer].sum() / own.sum())
     measured["saliency high"] = float(shares[:, finer].sum(1).mean())
+    shown_labels = np.unique(classes)
+    measured["filters finest"] = float(own[-1] / own.sum())
+    measured["saliency finest"] = float(
+        max(shares[classes == label, -1].mean() for label in shown_labels)
+    )
     gaps = [
         np.abs(shares[classes == label].mean(0) - shares[classes != label].mean(0)).sum() / 2
-        for label in labels
+        for label in shown_labels
     ]
     measured["saliency gap"] = float(max(gaps))
     falls = frequency_occlusion(network, pixels, classes, bands=_BANDS)
     measured["frequency occlusion"] = max(
-        _finer_share(falls[classes == label].mean(0)) for label in np.unique(classes)
+        _finer_share(falls[classes == label].mean(0)) for label in shown_labels
     )
     found = audit(network, validation, fault, seed=seed)
     measured["removed drop"] = found.aligned - found.removed
