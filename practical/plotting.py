@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -142,6 +143,47 @@ def plot_methods(
         axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
         add_scale(axes, limit, signed=signed, label=(units or {}).get(name, ""))
     return figure
+
+
+def plot_intervals(
+    table: pd.DataFrame,
+    *,
+    x: str = "x",
+    series: str = "series",
+    value: str = "mean",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw means as bars, with their intervals as whiskers.
+
+    Args:
+        table: A row a bar, with the columns named below, and `low` and `high`, the interval's ends.
+        x: The column that says which group of bars it is in.
+        series: The column that says which colour it has.
+        value: The column of means.
+        ax: Where to draw; by default the current axes.
+
+    Raises:
+        ValueError: If the table lacks a column, is empty, or has two rows for a bar.
+    """
+    missing = [name for name in (x, series, value, "low", "high") if name not in table]
+    if missing or not len(table) or table.duplicated([x, series]).any():
+        raise ValueError(
+            f"table must have a row for each {x} and {series}, with the columns {value}, low and "
+            f"high, got {len(table)} rows with {list(table)}"
+        )
+    ax = ax or plt.gca()
+    groups, kinds = list(table[x].unique()), list(table[series].unique())
+    width = 0.8 / len(kinds)
+    for number, kind in enumerate(kinds):
+        rows = table[table[series] == kind]
+        places = np.array([groups.index(group) for group in rows[x]])
+        means, lows, highs = (np.asarray(rows[name], float) for name in (value, "low", "high"))
+        ax.bar(
+            places + (number - (len(kinds) - 1) / 2) * width, means, width, label=str(kind),
+            yerr=(means - lows, highs - means), capsize=3,
+        )  # fmt: skip
+    ax.set_xticks(range(len(groups)), [str(group) for group in groups])
+    return ax
 
 
 def shared_limit(heatmaps: Float[ArrayLike, "n h w"]) -> float:

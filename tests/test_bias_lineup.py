@@ -103,6 +103,15 @@ def test_the_packages_networks_are_small():
     assert max(weights.values()) < 3e6
 
 
+def test_one_verdict_does_not_give_the_next_away(cache):
+    moved = {
+        suspects("shapes", "colored_patch", seed=seed, count=10).faulty
+        - suspects("shapes", "checkerboard", seed=seed, count=10).faulty
+        for seed in range(8)
+    }
+    assert len(moved) > 1
+
+
 def test_a_stopped_training_goes_on(folder, cache, monkeypatch):
     whole = suspects(folder, FAULT, twins=1, train=True, progress=False)
     for path in cache.iterdir():

@@ -1,5 +1,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from practical import plotting
@@ -163,3 +164,35 @@ def test_bad_input():
         with refuses(f"limit must be above 0, got {limit!r}"):
             plotting.plot_heatmap(SIGNED[0], limit=limit)
     assert len(plt.get_fignums()) <= 1  # no empty figure is left behind; one was made here
+
+
+def test_intervals_are_bars_with_whiskers():
+    table = pd.DataFrame(
+        {
+            "x": ["A", "A", "B"],
+            "series": ["with", "without", "without"],
+            "mean": [2.0, 1.0, 3.0],
+            "low": [1.5, 0.5, 1.0],
+            "high": [4.0, 1.25, 3.5],
+        }
+    )
+    _, ax = plt.subplots()
+    assert plotting.plot_intervals(table, ax=ax) is ax
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["A", "B"]
+    bars = {(bar.get_center()[0].round(2), bar.get_height()) for bar in ax.patches}
+    assert bars == {(-0.2, 2.0), (0.2, 1.0), (1.2, 3.0)}
+    ends = [{tuple(segment[:, 1]) for segment in lines.get_segments()} for lines in ax.collections]
+    assert ends == [{(1.5, 4.0)}, {(0.5, 1.25), (1.0, 3.5)}]
+    _, names = ax.get_legend_handles_labels()
+    assert names == ["with", "without"]
+    plt.close()
+
+
+@pytest.mark.parametrize("change", ["no low", "empty", "twice"])
+def test_intervals_need_a_row_for_each_bar(change):
+    table = pd.DataFrame({"x": ["A"], "series": ["s"], "mean": [1.0], "low": [0.0], "high": [2.0]})
+    changed = {
+        "no low": table.drop(columns="low"), "empty": table[:0], "twice": pd.concat([table, table])
+    }  # fmt: skip
+    with refuses("table must have a row for each x and series, with the columns mean, low and"):
+        plotting.plot_intervals(changed[change])

@@ -35,7 +35,7 @@ def remove_band(
     for name, value in (("row", row), ("column", column)):
         if check_count(name, value, least=0) >= bands:
             raise ValueError(f"{name} must be less than the {bands} bands, got {value}")
-    coefficients = scipy.fft.dctn(images, axes=(1, 2), norm="ortho")
+    coefficients = np.asarray(scipy.fft.dctn(images, axes=(1, 2), norm="ortho"))
     mean = coefficients[:, 0, 0].copy()
     here = [
         slice(place * side // bands, (place + 1) * side // bands)
@@ -43,7 +43,7 @@ def remove_band(
     ]
     coefficients[:, *here] = 0
     coefficients[:, 0, 0] = mean
-    changed = scipy.fft.idctn(coefficients, axes=(1, 2), norm="ortho")
+    changed = np.asarray(scipy.fft.idctn(coefficients, axes=(1, 2), norm="ortho"))
     return np.clip(changed, 0, 1).astype(np.float32)
 
 

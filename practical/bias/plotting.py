@@ -80,7 +80,7 @@ def plot_detection(ax: Axes, table: pd.DataFrame) -> None:
     faults, measures = table["fault"].unique(), table["measure"].unique()
     columns = ("auroc", "low", "high")
     wide = table.pivot(index="measure", columns="fault", values=list(columns))
-    values, lows, highs = (wide[name].reindex(measures)[faults].to_numpy() for name in columns)
+    values, lows, highs = (np.asarray(wide[name].reindex(measures)[faults]) for name in columns)
     ax.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
     for row, column in np.argwhere(np.isfinite(values)):
         value, low, high = values[row, column], lows[row, column], highs[row, column]

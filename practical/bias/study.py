@@ -15,7 +15,7 @@ from typing import cast
 import jax
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from practical._inputs import check_count
 from practical._study import fingerprints, run_parts
@@ -197,9 +197,11 @@ def auroc_interval(found: float, sizes: Sequence[tuple[int, int]]) -> tuple[floa
 
     # At 0 and 1 the error is 0, so that they solve their own equation, and are not what is wanted.
     inside = min(max(found, 1e-9), 1 - 1e-9)
-    low = 0.0 if found <= 0 else brentq(lambda area: found - area - error(area), 0, inside)
-    high = 1.0 if found >= 1 else brentq(lambda area: area - found - error(area), inside, 1)
-    return float(low), float(high)
+
+    def limit(*bracket: float) -> float:
+        return root_scalar(lambda area: abs(found - area) - error(area), bracket=bracket).root
+
+    return limit(0, inside) if found > 0 else 0.0, limit(inside, 1) if found < 1 else 1.0
 
 
 def _measure(
