@@ -30,21 +30,11 @@ def remove_band(
         ValueError: If an argument breaks its rule.
     """
     images = np.asarray(check_images(images), np.float32)
-    shape = images.shape[1:3]
-    _check_bands(bands, shape)
+    _check_bands(bands, images.shape[1:3])
     for name, value in (("row", row), ("column", column)):
         if check_count(name, value, least=0) >= bands:
             raise ValueError(f"{name} must be less than the {bands} bands, got {value}")
-    coefficients = np.asarray(scipy.fft.dctn(images, axes=(1, 2), norm="ortho"))
-    mean = coefficients[:, 0, 0].copy()
-    here = [
-        slice(place * side // bands, (place + 1) * side // bands)
-        for place, side in zip((row, column), shape, strict=True)
-    ]
-    coefficients[:, *here] = 0
-    coefficients[:, 0, 0] = mean
-    changed = np.asarray(scipy.fft.idctn(coefficients, axes=(1, 2), norm="ortho"))
-    return np.clip(changed, 0, 1).astype(np.float32)
+    return _without(_transform(images), row, column, bands)
 
 
 def frequency_occlusion(
@@ -75,9 +65,10 @@ def frequency_occlusion(
     _check_bands(bands, images.shape[1:3])
     of_target = np.arange(len(targets)), targets
     before = predict(model, images, chunk_size=chunk_size)[of_target]
+    coefficients = _transform(images)
     fall = np.empty((len(images), bands, bands), np.float32)
     for row, column in np.ndindex(bands, bands):
-        hidden = remove_band(images, row, column, bands=bands)
+        hidden = _without(coefficients, row, column, bands)
         fall[:, row, column] = before - predict(model, hidden, chunk_size=chunk_size)[of_target]
     return fall
 
@@ -87,3 +78,22 @@ def _check_bands(bands: int, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"bands must be at most the images' {shape[0]}x{shape[1]} pixels, got {bands}"
         )
+
+
+def _transform(images: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n h w c"]:
+    return np.asarray(scipy.fft.dctn(images, axes=(1, 2), norm="ortho"))
+
+
+def _without(
+    coefficients: Float[np.ndarray, "n h w c"], row: int, column: int, bands: int
+) -> Float[np.ndarray, "n h w c"]:
+    """Return the images of these coefficients, but for one band of them and never the mean."""
+    here = tuple(
+        slice(place * side // bands, (place + 1) * side // bands)
+        for place, side in zip((row, column), coefficients.shape[1:3], strict=True)
+    )
+    left = coefficients.copy()
+    left[:, *here] = 0
+    left[:, 0, 0] = coefficients[:, 0, 0]
+    images = np.asarray(scipy.fft.idctn(left, axes=(1, 2), norm="ortho"))
+    return np.clip(images, 0, 1).astype(np.float32)

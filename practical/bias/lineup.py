@@ -1,7 +1,8 @@
 """A line-up: networks that all do well on the data that they are shown, one of them for no reason.
 
 The faulty one was trained on images with an artefact that goes with the class, its clean twins on
-the same images without: same architecture, same steps, other random numbers.
+the same images without: same architecture, same recipe, other random numbers. (Those in the package
+were not all trained for as long; their cards say how long.)
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from practical.data import Dataset, load_dataset
 from practical.models import Classifier, load_model, new_resnet
 from practical.training import fit
 
-# What the package's faulty networks were trained on. The embedded classifier is one of their twins.
+# What the package's faulty networks were trained on; their cards, in `weights`, say for how long.
+# The embedded classifier is one of their twins.
 PACKAGED = {
     "colored_patch": Fault("colored_patch"),
     "checkerboard": Fault("checkerboard", only=0),
