@@ -84,10 +84,16 @@ def plot_detection(ax: Axes, table: pd.DataFrame) -> None:
     ax.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
     for row, column in np.argwhere(np.isfinite(values)):
         value, low, high = values[row, column], lows[row, column], highs[row, column]
-        style = {"ha": "center", "color": "white" if abs(value - 0.5) > 0.33 else "black"}
+        colour = "white" if abs(value - 0.5) > 0.33 else "black"
         weight = "normal" if low <= 0.5 <= high else "bold"
-        ax.text(column, row, f"{value:.2f}", va="bottom", fontsize=9, weight=weight, **style)
-        ax.text(column, row + 0.08, f"{low:.2f}–{high:.2f}", va="top", fontsize=6, **style)
+        ax.text(
+            column, row, f"{value:.2f}", ha="center", va="bottom", fontsize=9, color=colour,
+            weight=weight,
+        )  # fmt: skip
+        ax.text(
+            column, row + 0.08, f"{low:.2f}–{high:.2f}", ha="center", va="top", fontsize=6,
+            color=colour,
+        )  # fmt: skip
     ax.set_xticks(range(len(faults)), [name.replace("_", " ") for name in faults])
     ax.set_yticks(range(len(measures)), [name.replace("_", " ") for name in measures])
     ax.tick_params(length=0)
