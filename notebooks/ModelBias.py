@@ -328,9 +328,9 @@ print(f"The network's last feature maps have {faulty.features(stamp).shape[1]} r
 # that are eight pixels apart; between them it means nothing. The last feature maps have 8 rows for
 # 64 pixels: eight pixels is the network's **stride**. A convolutional network responds alike to
 # what is moved by its stride, and not to what is moved by less (Zhang, 2019), and all stamps that
-# it was trained on lay alike on this lattice. So the report to the laboratory says neither "the
-# corner" nor "the colour". And no heatmap of your images could have told you: it explains the
-# images that you have.
+# it was trained on, with the mirrored ones, began 2 or 4 pixels beside a multiple of 8. So the
+# report to the laboratory says neither "the corner" nor "the colour". And no heatmap of your images
+# could have told you: it explains the images that you have.
 
 # %% [markdown]
 # ## 6. A fault without a place
@@ -516,7 +516,7 @@ plt.show()
 #   you looked for what you thought of.
 #
 # And what an auditor may not say: that a network is right because its heatmaps lie on the objects.
-# They would in section 6.
+# In section 6 nearly all of them did.
 #
 # **Questions for reflection**
 #
