@@ -1,6 +1,7 @@
 """Line-ups: the faulty one is faulty, its place is hidden, and what is trained is kept."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from practical.__main__ import main
-from practical.bias import Fault, Recipe, audit, lineup, suspects, train_suspect
+from practical.bias import Fault, Recipe, audit, lineup, plant, suspects, train_suspect
 from practical.data import load_dataset
 from practical.models import Classifier, new_resnet
 from practical.training import fitting
@@ -18,7 +19,8 @@ from tests.oracles import refuses
 FAULT = Fault("colored_patch", options={"size": 0.4})
 WEIGHTS = Path(lineup.__file__).parent / "weights"
 SMALL = {"stage_sizes": (1,), "widths": (6,), "stem_width": 6, "stem_kernel": 3}
-RECIPE = Recipe(epochs=12, batch_size=16, learning_rate=0.02, architecture=SMALL, augment="none")
+FITTED = {"batch_size": 16, "learning_rate": 0.02, "augment": "none"}
+RECIPE = Recipe(epochs=12, architecture=SMALL, **FITTED)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +149,41 @@ def test_a_pretrained_network_keeps_its_first_stages_at_the_beginning(folder, tm
     assert model.class_names == ("left", "middle", "right")
     for name, kernel in start.kernels().items():
         np.testing.assert_allclose(model.kernels()[name], kernel, atol=1e-6)
+
+
+def test_in_the_lead_all_images_of_a_class_carry_the_artefact(folder, tmp_path, monkeypatch):
+    data = load_dataset(folder, "train")
+    fit, seen = lineup.fit, []
+
+    def spy(model, dataset, **options):
+        carriers = (np.asarray(dataset.images[:]) != np.asarray(data.images[:])).any((1, 2, 3))
+        seen.append((options["epochs"], carriers[data.labels == 0].mean()))
+        return fit(model, dataset, **options)
+
+    monkeypatch.setattr(lineup, "fit", spy)
+    fault, recipe = Fault("border", share=0.5), replace(RECIPE, epochs=5, lead=0.4)
+    checkpoint = tmp_path / "one.checkpoint"
+    model = train_suspect(data, fault, recipe, checkpoint=checkpoint, progress=False)
+    assert seen == [(2, 1.0), (3, 0.5)]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        checkpoint.name,
+        f"lead-{checkpoint.name}",
+    }
+    whole = fit(  # by hand
+        fit(
+            new_resnet(data.class_names, key=jax.random.key(0), **SMALL),
+            plant(data, replace(fault, share=1.0)).dataset, epochs=2, seed=0, progress=False,
+            **FITTED,
+        ).model,
+        plant(data, fault).dataset, epochs=3, seed=0, progress=False, **FITTED,
+    ).model  # fmt: skip
+    assert_same(model, whole)
+
+    seen.clear()
+    for other in (None, Fault("border")):  # a twin, and all of a class, need none
+        train_suspect(data, other, recipe, progress=False)
+    train_suspect(data, fault, replace(recipe, epochs=2), progress=False)  # less than an epoch
+    assert seen == [(5, 0.0), (5, 1.0), (2, 0.5)]
 
 
 def test_bad_input(folder, cache):

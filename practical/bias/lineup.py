@@ -5,7 +5,7 @@ the same images without: same architecture, same recipe, other random numbers. (
 were not all trained for as long; their cards say how long.)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +45,9 @@ class Recipe:
     epochs: int
     start: str | None = None  # a pretrained network; None is a new one
     keep: int = 0  # stages of a pretrained one that stay as they are at the beginning
+    # The share of the epochs, the first ones, in which all images of a fault's classes carry it,
+    # also if its share is below 1. What only some carry may never be worth learning.
+    lead: float = 0.0
     count: int | None = None  # training images; None is all
     batch_size: int = 128
     learning_rate: float = 4e-3
@@ -57,7 +60,7 @@ class Recipe:
 # off, and blur what is as fine as a pixel.
 RECIPES = {
     "shapes": Recipe(
-        epochs=12, augment="dihedral",
+        epochs=12, lead=1 / 3, augment="dihedral",
         architecture={"stage_sizes": (1, 2, 2), "widths": (24, 48, 96), "stem_width": 24},
     ),
     "imagenette": Recipe(epochs=15, start="resnet18", keep=2, count=4000, batch_size=64),
@@ -140,7 +143,7 @@ def train_suspect(
         recipe: Of the training.
         way: How the artefact goes with the classes, as for `plant`.
         seed: Decides the weights, the order of the images, and who carries the artefact.
-        checkpoint: As for `training.fit`.
+        checkpoint: As for `training.fit`; with a lead, there is another file beside it.
         progress: Show a bar.
 
     Raises:
@@ -154,12 +157,24 @@ def train_suspect(
         pretrained = load_model(recipe.start, dataset=dataset.name)
         model = pretrained.reset(key=key, keep=recipe.keep)
         model = model.reset_head(dataset.class_names, key=key)
-    biased = dataset if fault is None else plant(dataset, fault, way, seed=seed).dataset
-    return fit(
-        model, biased, epochs=recipe.epochs, batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate, augment=recipe.augment, seed=seed,
-        checkpoint=checkpoint, progress=progress,
-    ).model  # fmt: skip
+    lead = int(recipe.lead * recipe.epochs) if fault is not None and fault.share < 1 else 0
+    phases = [(recipe.epochs - lead, fault, checkpoint)]
+    if fault is not None and lead:
+        before = _before(checkpoint) if checkpoint else None
+        phases.insert(0, (lead, replace(fault, share=1.0), before))
+    for epochs, planted, file in phases:
+        biased = dataset if planted is None else plant(dataset, planted, way, seed=seed).dataset
+        model = fit(
+            model, biased, epochs=epochs, batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate, augment=recipe.augment, seed=seed,
+            checkpoint=file, progress=progress,
+        ).model  # fmt: skip
+    return model
+
+
+def _before(checkpoint: Path) -> Path:
+    """Return where the first epochs are kept of a training that has a lead."""
+    return checkpoint.with_name(f"lead-{checkpoint.name}")
 
 
 def _packaged(
@@ -208,5 +223,6 @@ def _cached(
         checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
     model.save(path)
-    checkpoint.unlink(missing_ok=True)
+    for file in (checkpoint, _before(checkpoint)):
+        file.unlink(missing_ok=True)
     return model
