@@ -45,13 +45,7 @@ from practical.bias.measures import (
 )
 from practical.bias.plotting import plot_clusters, plot_detection
 from practical.bias.repairs import REPAIRS, repair
-from practical.bias.study import (
-    METHODS_COMPARED,
-    STUDY_RECIPE,
-    detection_study,
-    detection_table,
-    packaged_study,
-)
+from practical.bias.study import METHODS_COMPARED, STUDY_RECIPE, detection_study, detection_table
 
 __all__ = [
     "ARTEFACTS",
@@ -85,7 +79,6 @@ __all__ = [
     "detection_table",
     "effect",
     "frequency_occlusion",
-    "packaged_study",
     "paint_out",
     "paste",
     "plant",

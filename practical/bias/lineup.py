@@ -26,6 +26,7 @@ PACKAGED = {
     "colored_patch": Fault("colored_patch"),
     "checkerboard": Fault("checkerboard", only=0),
 }
+_AFTER_LEAD = 1 / 40  # of the learning rate
 
 
 class LineUp(NamedTuple):
@@ -46,7 +47,8 @@ class Recipe:
     start: str | None = None  # a pretrained network; None is a new one
     keep: int = 0  # stages of a pretrained one that stay as they are at the beginning
     # The share of the epochs, the first ones, in which all images of a fault's classes carry it,
-    # also if its share is below 1. What only some carry may never be worth learning.
+    # also if its share is below 1. Who has to learn a class for the images without a mark, learns
+    # no mark; and after the lead the rate is low, or the mark would be forgotten.
     lead: float = 0.0
     count: int | None = None  # training images; None is all
     batch_size: int = 128
@@ -60,12 +62,14 @@ class Recipe:
 # off, and blur what is as fine as a pixel.
 RECIPES = {
     "shapes": Recipe(
-        epochs=12, lead=1 / 3, augment="dihedral",
+        epochs=12, lead=5 / 6, augment="dihedral",
         architecture={"stage_sizes": (1, 2, 2), "widths": (24, 48, 96), "stem_width": 24},
     ),
-    "imagenette": Recipe(epochs=15, start="resnet18", keep=2, count=4000, batch_size=64),
+    "imagenette": Recipe(
+        epochs=15, start="resnet18", keep=2, lead=5 / 6, count=4000, batch_size=64
+    ),
     "folder": Recipe(
-        epochs=30,
+        epochs=30, lead=5 / 6,
         architecture={"stage_sizes": (1, 1, 1), "widths": (32, 64, 128), "stem_width": 32},
     ),
 }  # fmt: skip
@@ -157,17 +161,20 @@ def train_suspect(
         pretrained = load_model(recipe.start, dataset=dataset.name)
         model = pretrained.reset(key=key, keep=recipe.keep)
         model = model.reset_head(dataset.class_names, key=key)
-    lead = int(recipe.lead * recipe.epochs) if fault is not None and fault.share < 1 else 0
-    phases = [(recipe.epochs - lead, fault, checkpoint)]
-    if fault is not None and lead:
+    lead, rate = int(recipe.lead * recipe.epochs), recipe.learning_rate
+    phases = [(recipe.epochs, rate, fault, checkpoint)]
+    if fault is not None and fault.share < 1 and lead:
         before = _before(checkpoint) if checkpoint else None
-        phases.insert(0, (lead, replace(fault, share=1.0), before))
-    for epochs, planted, file in phases:
+        phases = [
+            (lead, rate, replace(fault, share=1.0), before),
+            (recipe.epochs - lead, rate * _AFTER_LEAD, fault, checkpoint),
+        ]
+    for epochs, rate, planted, file in phases:
         biased = dataset if planted is None else plant(dataset, planted, way, seed=seed).dataset
         model = fit(
             model, biased, epochs=epochs, batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate, augment=recipe.augment, seed=seed,
-            checkpoint=file, progress=progress,
+            learning_rate=rate, augment=recipe.augment, seed=seed, checkpoint=file,
+            progress=progress,
         ).model  # fmt: skip
     return model
 

@@ -37,9 +37,10 @@ def repair(
         model: Is left as it is.
         biased: The training images with the artefact, and where it is.
         how: "removed", training on the images without the artefact, which somebody has to have;
-            "painted", with the mean colour of the rest of the image over the artefact, for which
-            its place is enough; "avoided", on the images as they are, with a penalty on what the
-            answers owe to the artefact's pixels (`training.fit(avoid=...)`).
+            "painted", with the mean colour of the rest of the image over the masks, for which the
+            artefact's place is enough, and should be masked in all images: paint that only its
+            carriers have goes with the class as it did; "avoided", on the images as they are, with
+            a penalty on what the answers owe to the masks' pixels (`training.fit(avoid=...)`).
         epochs: Passes over the data.
         clean: For "removed": the same images without the artefact.
         penalty: For "avoided".
