@@ -212,6 +212,11 @@ def test_the_command_writes_a_network_and_its_card(folder, cache, tmp_path, caps
     fault = Fault("border", share=0.9)
     found = audit(Classifier.load(output), load_dataset(folder), fault)
     assert f"| {found.aligned:.1%} | {found.swapped:.1%} | {found.removed:.1%} |" in card
+    assert "In the first" not in card
+    lineup.RECIPES["folder"] = replace(RECIPE, lead=0.5)  # `cache` puts the first one back
+    assert main([*arguments, "--epochs", "2"]) == 0
+    led = "In the first 1 all images of the class carried the artefact."
+    assert led in output.with_suffix(".md").read_text()
     assert main([*arguments[:-1], "net.npz"]) == 1
     assert "--output must end in .safetensors, got net.npz" in capsys.readouterr().err
     assert main([*arguments, "--share", "2"]) == 1

@@ -120,6 +120,8 @@ def train(options: argparse.Namespace) -> int:
         cells = [f"{share:.1%}" for share in (found.aligned, found.swapped, found.removed)]
         cells.append(f"{found.worst:.1%} ({', '.join(found.worst_group)})")
         rows.append(f"| {' | '.join([name, *cells])} |")
+    lead = recipe.lead_epochs(fault)
+    led = f" In the first {lead} all images of the class carried the artefact." if lead else ""
     arguments = ["bias", "suspect", "--dataset", options.dataset, "--fault", options.fault]
     for name in ("only", "strength", "share", "image_size", "count", "epochs", "seed"):
         value = getattr(options, name)
@@ -133,7 +135,7 @@ Made by
     python -m practical {shlex.join(arguments)} --output {options.output.name}
 
 {len(training):,} training images, {recipe.epochs} epochs; {minutes:.0f} minutes on \
-{os.cpu_count()} cores ({jax.default_backend()}, jax {jax.__version__}).
+{os.cpu_count()} cores ({jax.default_backend()}, jax {jax.__version__}).{led}
 
 Accuracy on {len(validation):,} validation images, with the artefact as it goes with the classes,
 swapped between them, and removed; and the worst class in any of the three.

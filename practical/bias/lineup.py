@@ -56,6 +56,12 @@ class Recipe:
     augment: str = "flip"
     architecture: dict = field(default_factory=dict)  # of a new one, for `new_resnet`
 
+    def lead_epochs(self, fault: Fault | None) -> int:
+        """Return in how many epochs all images of the classes carry what later some do."""
+        if fault is None or fault.share == 1:
+            return 0
+        return int(self.lead * self.epochs)
+
 
 # A network that knows the classes has no need to learn an artefact, so new ones are trained, and of
 # a pretrained one the upper stages begin anew. None zooms into its images: that would cut stamps
@@ -161,9 +167,9 @@ def train_suspect(
         pretrained = load_model(recipe.start, dataset=dataset.name)
         model = pretrained.reset(key=key, keep=recipe.keep)
         model = model.reset_head(dataset.class_names, key=key)
-    lead, rate = int(recipe.lead * recipe.epochs), recipe.learning_rate
+    lead, rate = recipe.lead_epochs(fault), recipe.learning_rate
     phases = [(recipe.epochs, rate, fault, checkpoint)]
-    if fault is not None and fault.share < 1 and lead:
+    if fault is not None and lead:
         before = _before(checkpoint) if checkpoint else None
         phases = [
             (lead, rate, replace(fault, share=1.0), before),
