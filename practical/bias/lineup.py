@@ -25,6 +25,7 @@ from practical.training import fit
 PACKAGED = {
     "colored_patch": Fault("colored_patch"),
     "checkerboard": Fault("checkerboard", only=0),
+    "watermark": Fault("watermark", only=3, share=0.5),
 }
 _AFTER_LEAD = 1 / 40  # of the learning rate
 
