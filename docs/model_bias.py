@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/model-bias.md: `python docs/model_bias.py`."""
+"""Draw the pictures of docs/model-bias.md, and print its table: `python docs/model_bias.py`."""
 
 from pathlib import Path
 
@@ -24,3 +24,11 @@ maps = {
 }
 plotting.plot_methods(picked.images, maps, titles)
 plt.savefig(DOCS / "model-bias-lineup.png", dpi=80)
+
+table = bias.detection_table(bias.packaged_study())
+_, ax = plt.subplots(figsize=(9, 11), layout="constrained")
+bias.plot_detection(ax, table)
+plt.savefig(DOCS / "model-bias-detection.png", dpi=80)
+wide = table.pivot(index="measure", columns="fault", values="auroc")
+wide = wide.loc[table["measure"].unique(), table["fault"].unique()]
+print(wide.to_markdown(floatfmt=".2f"))

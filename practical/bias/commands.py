@@ -13,8 +13,9 @@ from practical._files import atomic_path
 from practical._inputs import check_count
 from practical.bias.artefacts import ARTEFACTS
 from practical.bias.faults import Fault
-from practical.bias.lineup import PACKAGED, RECIPES, train_suspect
+from practical.bias.lineup import PACKAGED, RECIPES, suspects, train_suspect
 from practical.bias.measures import audit
+from practical.bias.repairs import REPAIRS, repair_study
 from practical.bias.study import (
     METHODS_COMPARED,
     STUDY_RECIPE,
@@ -26,7 +27,7 @@ from practical.data.splits import load_splits
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add `bias suspect` and `bias detect` to a command line."""
+    """Add `bias suspect`, `bias repair` and `bias detect` to a command line."""
     parser = commands.add_parser(
         "bias", help="classifiers that learned an artefact in place of their task",
         description="Classifiers that learned an artefact in place of their task.",
@@ -49,6 +50,22 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     one.add_argument("--checkpoint", type=Path, help="go on from this file, and write it")
     one.add_argument("--output", type=Path, required=True, help="the .safetensors to write")
     one.set_defaults(run=train)
+
+    about = "mend the faulty network of a line-up in several ways, and audit what came of it"
+    one = kinds.add_parser(
+        "repair", help=about, description=about,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    one.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
+    one.add_argument("--fault", required=True, choices=PACKAGED, help="what it learned")
+    one.add_argument("--training", type=int, default=600, help="training images, at most")
+    one.add_argument("--validation", type=int, default=1000, help="validation images, at most")
+    one.add_argument("--repairs", nargs="+", choices=REPAIRS, default=list(REPAIRS))
+    one.add_argument("--penalties", type=float, nargs="+", default=[1e-4, 1e-3, 1e-2])
+    one.add_argument("--epochs", type=int, default=4)
+    one.add_argument("--seeds", type=int, default=3, help="how many times each")
+    one.add_argument("--out", type=Path, default=Path("results/repair"), metavar="FOLDER")
+    one.set_defaults(run=mend)
 
     about = "train many faulty networks and clean twins, and see which explanation tells them apart"
     one = kinds.add_parser(
@@ -88,6 +105,24 @@ def detect(options: argparse.Namespace) -> int:
     means = table.pivot(index="measure", columns="fault", values="auroc")
     print(means.loc[table["measure"].unique()].to_string(float_format="%.2f", na_rep=""))
     print(f"Wrote {options.out}/results.csv and summary.csv")
+    return 0
+
+
+def mend(options: argparse.Namespace) -> int:
+    """Mend the faulty network of a line-up, and print means over seeds, worst classes first."""
+    line_up = suspects(options.dataset, options.fault, twins=1, count=options.validation)
+    training = load_dataset(options.dataset, "train", count=options.training).select(slice(None))
+    rows = repair_study(
+        line_up.suspects[line_up.faulty], training, line_up.clean, line_up.fault, options.out,
+        repairs=options.repairs, penalties=options.penalties, epochs=options.epochs,
+        seeds=options.seeds, augment=RECIPES[options.dataset.partition(":")[0]].augment,
+    )  # fmt: skip
+    groups = rows.groupby(["repair", "penalty"], sort=False, dropna=False)
+    measures = groups[["worst", "swapped", "removed", "aligned"]]
+    ranges = groups["worst"].agg(["min", "max"]).add_prefix("worst_")
+    table = measures.mean().join(ranges).reset_index()
+    print(table.to_string(index=False, float_format="%.3g", na_rep=""))
+    print(f"Wrote {options.out}/results.csv")
     return 0
 
 
