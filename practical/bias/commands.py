@@ -58,11 +58,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     one.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
     one.add_argument("--fault", required=True, choices=PACKAGED, help="what it learned")
-    one.add_argument("--training", type=int, default=600, help="training images, at most")
+    one.add_argument("--training", type=int, default=400, help="training images, at most")
     one.add_argument("--validation", type=int, default=1000, help="validation images, at most")
     one.add_argument("--repairs", nargs="+", choices=REPAIRS, default=list(REPAIRS))
     one.add_argument("--penalties", type=float, nargs="+", default=[1e-4, 1e-3, 1e-2])
-    one.add_argument("--epochs", type=int, default=4)
+    one.add_argument("--epochs", type=int, default=3)
     one.add_argument("--seeds", type=int, default=3, help="how many times each")
     one.add_argument("--out", type=Path, default=Path("results/repair"), metavar="FOLDER")
     one.set_defaults(run=mend)

@@ -9,6 +9,8 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from practical._inputs import ArrayLike
 from practical.bias.discovery import Clusters
 
+_THUMBNAIL = 30  # points a side
+
 
 def plot_clusters(
     ax: Axes,
@@ -49,7 +51,9 @@ def plot_clusters(
             label=f"group {label}: {some.sum()}",
         )
     for i in np.linspace(0, count - 1, min(thumbnails, count)).astype(int):
-        picture = OffsetImage(np.asarray(pictures[i]), zoom=22 / len(pictures[i]), cmap="magma")
+        picture = OffsetImage(
+            np.asarray(pictures[i]), zoom=_THUMBNAIL / len(pictures[i]), cmap="magma"
+        )
         # Thumbnails hide the points below them, so their frames show the group.
         frame = {"edgecolor": f"C{clusters.labels[i]}", "linewidth": 2}
         ax.add_artist(AnnotationBbox(picture, tuple(points[i]), pad=0.1, bboxprops=frame))

@@ -49,11 +49,11 @@ def repair(
         how: "removed", training on the images without the artefact, which somebody has to have;
             "painted", with the mean colour of the rest of the image over the masks, for which the
             artefact's place is enough, and should be masked in all images: paint that only its
-            carriers have goes with the class as it did; "pasted", with the masks' pixels of random
-            donors in a random half of the images of every class, so that the artefact says nothing
-            (its place, and some images that carry it, are enough; here, too, all images should have
-            a mask); "avoided", on the images as they are, with a penalty on what the answers owe to
-            the masks' pixels (`training.fit(avoid=...)`).
+            carriers have goes with the class as it did; "pasted", with the masks' pixels of others:
+            in a random half of the images those of donors, in the rest of any image, so that the
+            artefact goes with no class (its place, and some images that carry it, are enough; all
+            images should have a mask here, too); "avoided", on the images as they are, with a
+            penalty on what the answers owe to the masks' pixels (`training.fit(avoid=...)`).
         epochs: Passes over the data.
         clean: For "removed": the same images without the artefact.
         donors: For "pasted": (N, H, W, 3) images in [0, 1] that carry the artefact.
@@ -99,9 +99,10 @@ def repair(
                 f"donors must be images of shape {images.shape[1:]}, at least one, got "
                 f"{donors.shape}"
             )
-        masks = biased.masks & (rng.random(len(images)) < 0.5)[:, None, None]
-        source = donors[rng.integers(0, len(donors), len(images))]
-        dataset = replace(dataset, images=paste(images, source, masks))
+        source = images[rng.permutation(len(images))]
+        half = rng.random(len(images)) < 0.5
+        source[half] = donors[rng.integers(0, len(donors), half.sum())]
+        dataset = replace(dataset, images=paste(images, source, biased.masks))
     else:
         avoid = biased.masks
     return fit(
@@ -119,7 +120,8 @@ def repair_study(
     *,
     repairs: Sequence[str] = REPAIRS,
     penalties: Sequence[float] = (1e-4, 1e-3, 1e-2),
-    epochs: int = 4,
+    epochs: int = 3,
+    batch_size: int = 32,
     seeds: int = 3,
     augment: str = "dihedral",
     progress: bool = True,
@@ -138,6 +140,7 @@ def repair_study(
         repairs: Some of `REPAIRS`.
         penalties: Of "avoided", one repair each.
         epochs: Passes over the data.
+        batch_size: Images a step.
         seeds: How many times each, in another order of the images.
         augment: One of `augmentation.AUGMENTATIONS`.
         progress: Show a bar.
@@ -175,8 +178,8 @@ def repair_study(
         elif how == "avoided":
             options["penalty"] = penalty
         mended = repair(
-            model, everywhere, how, epochs=epochs, augment=augment, seed=seed, progress=False,
-            **options,
+            model, everywhere, how, epochs=epochs, batch_size=batch_size, augment=augment,
+            seed=seed, progress=False, **options,
         )  # fmt: skip
         return row(mended, repair=how, penalty=penalty, seed=seed)
 
@@ -188,5 +191,5 @@ def repair_study(
                 parts[name] = partial(run, how, penalty, seed)
     settings = fingerprints(training=training, validation=validation)
     settings |= {"model": fingerprint(model.variables), "fault": str(fault)}
-    settings |= {"epochs": epochs, "augment": augment}
+    settings |= {"epochs": epochs, "batch_size": batch_size, "augment": augment}
     return run_parts(Path(out), settings, parts, progress=progress)

@@ -149,7 +149,7 @@ def packaged_study(dataset: str = "shapes") -> pd.DataFrame:
     Raises:
         ValueError: If there is none for this data set.
     """
-    with as_file(files("practical.bias") / "results") as folder:
+    with as_file(files("practical.bias") / "studies") as folder:
         known = sorted(path.stem for path in folder.glob("*.csv"))
         if dataset not in known:
             raise ValueError(
