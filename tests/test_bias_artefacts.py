@@ -31,7 +31,7 @@ def planted(name, images=IMAGES, labels=LABELS, key=KEY, **options):
 
 @every_artefact
 @given(
-    strength=st.floats(0.05, 1), share=st.floats(0.1, 1), seed=st.integers(0, 2**31),
+    strength=st.floats(0.05, 1), share=st.floats(0.2, 1), seed=st.integers(0, 2**31),
     only=st.sampled_from([None, 0, 1, 3]),
 )  # fmt: skip
 @settings(deadline=None, max_examples=12)
@@ -189,6 +189,8 @@ def test_bad_options():
         planted("watermark", text=" ")
     with refuses("text must fit the images' 24 rows, got"):
         planted("watermark", text="I", size=0.5)
+    with refuses("text must fit the images' 24 rows, got 24 for 'l'"):
+        planted("watermark", text="l", size=0.2667)
     with refuses("labels must be from 0 to 2, as classes=3 says, got 0 to 3"):
         planted("tint", classes=3)
     with refuses("objects must be the masks .* got None: the data set does not know them"):

@@ -40,6 +40,7 @@ def test_scale_and_sign_of_the_maps_do_not_matter_and_a_seed_repeats():
     one = cluster_heatmaps(made)
     scaled = made * np.random.default_rng(1).uniform(0.1, 9, (40, 1, 1)).astype(np.float32)
     np.testing.assert_array_equal(one.labels, cluster_heatmaps(scaled).labels)
+    np.testing.assert_array_equal(one.labels, cluster_heatmaps(made * np.float32(1e-13)).labels)
     below = np.where(made < 0.1, -made, made)
     assert (cluster_heatmaps(below, seed=3).labels == one.labels).all()
     np.testing.assert_array_equal(one.features, cluster_heatmaps(made).features)
@@ -85,6 +86,8 @@ def test_bad_input():
     made, truth = maps([6, 6])
     with refuses("neighbours must be fewer than the 12 heatmaps, got 12"):
         cluster_heatmaps(made, neighbours=12)
+    with refuses("heatmaps must be at least 4, or there are no groups, got 3"):
+        cluster_heatmaps(made[:3], neighbours=1)
     with refuses("side must be at most the maps' 20x24 pixels, got 21"):
         cluster_heatmaps(made, side=21)
     for clusters in (1, 12):

@@ -86,6 +86,11 @@ def test_bad_input():
         plant(DATA, Fault("tint"), "none")
     with refuses("only must be a class that some image has, .0, 1, 2, 3., got 4"):
         plant(DATA, Fault("sticker", 4))
+    for way in ("swapped", "shuffled", "removed"):
+        with refuses("only must be a class that some image has, .0, 1, 2, 3., got 4"):
+            plant(DATA, Fault("sticker", 4), way)
+    with refuses("share must be of at least one image of a class, got 0.04 of 10; take a larger"):
+        plant(DATA, Fault("sticker", 1, share=0.04))
     with refuses("the data set does not know them; choose another artefact"):
         plant(replace(DATA, masks=None), Fault("background"))
     with refuses("size must be of at least one pixel and less than 1 of 16 pixels"):

@@ -64,7 +64,7 @@ def assert_same(one, other) -> None:
 def test_a_line_up_is_trained_once_and_its_order_hidden(folder, cache, monkeypatch):
     line = suspects(folder, FAULT, train=True, progress=False)
     assert len(line.suspects) == 3
-    assert sorted(path.suffix for path in cache.iterdir()) == [".safetensors"] * 3
+    assert sorted(path.suffix for path in cache.iterdir()) == [".lock"] * 3 + [".safetensors"] * 3
     found = [audit(suspect, line.clean, FAULT) for suspect in line.suspects]
     clean = [one for place, one in enumerate(found) if place != line.faulty]
     faulty = found[line.faulty]
@@ -143,7 +143,7 @@ def test_one_verdict_does_not_give_the_next_away(cache):
 
 def test_a_stopped_training_goes_on(folder, cache, monkeypatch):
     whole = suspects(folder, FAULT, twins=1, train=True, progress=False)
-    for path in cache.iterdir():
+    for path in cache.glob("*.safetensors"):
         path.unlink()
     save, calls = fitting.save, []
 
@@ -162,6 +162,38 @@ def test_a_stopped_training_goes_on(folder, cache, monkeypatch):
     assert len(calls) == 2 * RECIPE.epochs
     for one, other in zip(whole.suspects, resumed.suspects, strict=True):
         assert_same(one, other)
+
+
+def test_no_two_networks_of_a_line_up_share_their_random_numbers(folder, cache, monkeypatch):
+    seen = []
+
+    def spy(data, fault, recipe, *, seed, **_):
+        seen.append((fault, seed))
+        return new_resnet(data.class_names, key=jax.random.key(seed), **SMALL)
+
+    monkeypatch.setattr(lineup, "train_suspect", spy)
+    suspects(folder, FAULT, twins=3, train=True)
+    assert [fault for fault, _ in seen] == [FAULT, None, None, None]
+    assert len({seed for _, seed in seen}) == 4
+
+
+def test_another_folder_of_the_same_name_has_its_own_suspects(cache, tmp_path, monkeypatch):
+    trained = []
+
+    def spy(data, fault, recipe, **_):
+        trained.append(float(data.images[0].mean()))
+        return new_resnet(data.class_names, key=jax.random.key(0), **SMALL)
+
+    monkeypatch.setattr(lineup, "train_suspect", spy)
+    for place, level in (("one", 50), ("other", 200), ("one", 50)):
+        for name in ("a", "b"):
+            root = tmp_path / place / "images" / name
+            root.mkdir(parents=True, exist_ok=True)
+            for number in range(6):
+                Image.fromarray(np.full((12, 12, 3), level, np.uint8)).save(root / f"{number}.png")
+        monkeypatch.chdir(tmp_path / place)
+        suspects("folder:images", FAULT, twins=1, train=True, progress=False)
+    np.testing.assert_allclose(trained, np.repeat([50, 200], 2) / 255, atol=1e-3)
 
 
 def test_a_pretrained_network_keeps_its_first_stages_at_the_beginning(folder, tmp_path):
@@ -221,6 +253,9 @@ def test_bad_input(folder, cache):
         suspects("shapes", "checkerboard", twins=0)
     with refuses("dataset must have trained suspects, and 'folder:.*train=True to train them here"):
         suspects(folder, FAULT)
+    with refuses("dataset must have trained .* with one of .*, and at most 2 twins"):
+        suspects("shapes", "checkerboard", twins=3, count=10)
+    suspects("shapes", "checkerboard", count=10, image_size=64)  # their own size
     with refuses("objects must be the masks .* choose another artefact"):
         suspects(folder, Fault("background"), train=True, progress=False)
     assert not list(cache.glob("*.safetensors"))
@@ -246,5 +281,16 @@ def test_the_command_writes_a_network_and_its_card(folder, cache, tmp_path, caps
     assert led in output.with_suffix(".md").read_text()
     assert main([*arguments[:-1], "net.npz"]) == 1
     assert "--output must end in .safetensors, got net.npz" in capsys.readouterr().err
+    for option in ("epochs", "count"):
+        assert main([*arguments, f"--{option}", "0"]) == 1
+        message = f"--{option} must be an integer of at least 1, got 0"
+        assert message in capsys.readouterr().err
+    # A twin is judged by the faults that its classes can carry: three have no fourth.
+    twin = [*arguments[:4], "--fault", "none", "--epochs", "1", "--output", str(output)]
+    assert main(twin) == 0
+    text = output.with_suffix(".md").read_text()
+    assert "colored_patch" in text
+    assert "checkerboard" in text
+    assert "watermark" not in text
     assert main([*arguments, "--share", "2"]) == 1
     assert "share must be in (0, 1], got 2.0" in capsys.readouterr().err

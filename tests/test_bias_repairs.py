@@ -121,7 +121,7 @@ def test_the_study_mends_and_audits_and_goes_on(faulty, tmp_path, monkeypatch):
         return repair(model, biased, how, **{**options, "epochs": 1})
 
     monkeypatch.setattr(repairs, "repair", spy)
-    fault = Fault("sticker", only=1, share=0.5, options={"size": 0.4})
+    fault = Fault("watermark", only=1, share=0.5)
     planted = plant(TRAINING, fault)
     arguments = (faulty, TRAINING, VALIDATION, fault, tmp_path)
     options = {"penalties": (0.1, 2.0), "epochs": 7, "augment": "none", "progress": False}
@@ -150,6 +150,13 @@ def test_the_study_mends_and_audits_and_goes_on(faulty, tmp_path, monkeypatch):
         repair_study(*arguments, repairs=("prayed",), **options)
     with refuses("seeds must be an integer of at least 1, got 0"):
         repair_study(*arguments, seeds=0, **options)
+    with refuses("penalties must be above 0, got .0.0,."):
+        repair_study(*arguments, **{**options, "penalties": (0.0,)})
+    for name in ("sticker", "tint"):
+        moving = (*arguments[:3], Fault(name, options={"size": 0.4} if name == "sticker" else {}))
+        with refuses(f"repairs must be 'removed' alone for '{name}', .* in one place: .* on .*%"):
+            repair_study(*moving, tmp_path / name, **options)
+    assert not (tmp_path / "tint").exists()  # nothing was trained
 
 
 def test_the_command_prints_the_means(tmp_path, capsys, monkeypatch):

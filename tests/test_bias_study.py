@@ -83,6 +83,24 @@ def test_the_border_draws_relevance_and_noise_does_not_care(rows):
     assert found.loc[("checkerboard", "frequency occlusion"), "auroc"] == 1
     density = rows[rows["measure"] == "random density"]["value"]
     np.testing.assert_allclose(density, 1, atol=0.15)
+    assert density.nunique() == len(density)  # other noise for each network
+
+
+def test_networks_share_neither_random_numbers_nor_all_of_their_data(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(data, fault, recipe, *, way, seed, progress):
+        seen.append((way, seed, len(data), study.fingerprints(data=data)["data"][-1]))
+        return new_resnet(data.class_names, key=jax.random.key(0), **SMALL)
+
+    monkeypatch.setattr(study, "train_suspect", spy)
+    options = {**OPTIONS, "faults": ("border", "tint"), "methods": ("random",)}
+    detection_study(*SPLITS, tmp_path, seeds=4, **{**options, "strengths": (0.5, 1.0)})
+    ways, seeds, sizes, data = zip(*seen, strict=True)
+    assert ways == ("aligned", "shuffled") * 16
+    assert len(set(seeds)) == 32
+    assert set(sizes) == {150, 225, 300}
+    assert len(set(data)) == sum(size < 300 for size in sizes) + 1  # drawn anew for each
 
 
 def test_a_stopped_study_goes_on_and_takes_more_seeds(rows, tmp_path, monkeypatch):
@@ -135,6 +153,16 @@ def test_the_table_by_hand():
     assert row["auroc"] == pytest.approx(16 / 20)
     assert row["low"] < 0.8 < row["high"] <= 1
     assert row["false_alarms"] == 1 / 4  # above 6, which four in five reach, is 6.5 alone
+    # Of four, three are fewer than four in five: the lowest counts, too.
+    (row,) = detection_table(made([1, 6, 7, 8], [0, 3, 4, 5])).to_dict("records")
+    assert row["false_alarms"] == 3 / 4
+
+
+def test_rows_that_nothing_can_be_said_of_are_refused():
+    with refuses("rows must have finite values of faulty and of clean .*'value': nan"):
+        detection_table(made([1, np.nan], [0, 1]))
+    with refuses("rows must have finite values .* for .*'f', 'm', 0.5"):
+        detection_table(pd.concat([made([1, 2], [0, 1]), made([1, 2], [], 0.5)]))
 
 
 @given(
@@ -230,6 +258,10 @@ def test_bad_input(tmp_path):
         detection_study(*SPLITS, tmp_path / "a", faults=("smoke",))
     with refuses("and methods of .*; got .'cam'."):
         detection_study(*SPLITS, tmp_path / "a", methods=("cam",))
+    with refuses("faults and strengths must name at least one each, got .* and .."):
+        detection_study(*SPLITS, tmp_path / "a", faults=("tint",), strengths=())
+    with refuses("images must take two of each class, got 5, the first 5 of validation"):
+        detection_study(*SPLITS, tmp_path / "a", faults=("tint",), images=5)
     with refuses("strength must be in .0, 1., got 1.5"):
         detection_study(*SPLITS, tmp_path / "a", faults=("tint",), strengths=(1.5,))
     with refuses("objects must be the masks"):

@@ -199,11 +199,11 @@ def test_each_epoch_has_all_images_in_a_new_order_and_new_augmentation(start, mo
 
 
 class Interrupting(LazyArray):
-    """Images that stop the run when they are asked for once more than `after` times."""
+    """Images that stop the run when they are asked for more than `after` batches."""
 
     def __init__(self, images, after: int):
         super().__init__(images.__getitem__, images.shape, np.float32)
-        self.images, self.after = images, after
+        self.images, self.after = images, after + 1  # the first time tells a checkpoint's data
 
     def __getitem__(self, index):
         self.after -= 1
@@ -259,6 +259,8 @@ def test_a_checkpoint_of_other_weights_or_labels_is_refused(start, checkpoint):
         run(doubled, checkpoint=checkpoint)
     with refuses("must come from a run with these arguments"):
         run(start, replace(DATA, labels=DATA.labels[::-1].copy()), checkpoint=checkpoint)
+    with refuses("must come from a run with these arguments"):
+        run(start, replace(DATA, images=1 - DATA.images), checkpoint=checkpoint)
 
 
 def test_a_checkpoint_of_another_network_is_refused(start, checkpoint):

@@ -198,7 +198,7 @@ def watermark(
     wide = canvas.side("size", size, of=width)
     ink = _text(text, wide)
     tall = len(ink)
-    if tall >= height:
+    if tall + max(1, height // 32) > height:
         raise ValueError(f"text must fit the images' {height} rows, got {tall} for {text!r}")
     top, left = height - tall - max(1, height // 32), (width - wide) // 2
     opacity = np.zeros(canvas.shape, np.float32)
@@ -302,6 +302,11 @@ class _Canvas:
         for label in np.unique(self.labels[carries]):
             members = self.rng.permutation(np.flatnonzero(self.labels == label))
             self.carriers[members[: round(share * len(members))]] = True
+        if not self.carriers.any():
+            raise ValueError(
+                f"share must be of at least one image of a class, got {share!r} of "
+                f"{np.bincount(self.labels[carries]).max()}; take a larger one, or more images"
+            )
 
     def labels_below(self, classes: int) -> Int[np.ndarray, " n"]:
         if self.labels.min() < 0 or self.labels.max() >= classes:

@@ -12,7 +12,7 @@ import jax
 from practical._files import atomic_path
 from practical._inputs import check_count
 from practical.bias.artefacts import ARTEFACTS
-from practical.bias.faults import Fault
+from practical.bias.faults import Fault, plant
 from practical.bias.lineup import PACKAGED, RECIPES, suspects, train_suspect
 from practical.bias.measures import audit
 from practical.bias.repairs import REPAIRS, repair_study
@@ -110,10 +110,12 @@ def detect(options: argparse.Namespace) -> int:
 
 def mend(options: argparse.Namespace) -> int:
     """Mend the faulty network of a line-up, and print means over seeds, worst classes first."""
-    line_up = suspects(options.dataset, options.fault, twins=1, count=options.validation)
-    training = load_dataset(options.dataset, "train", count=options.training).select(slice(None))
+    training, validation = load_splits(
+        options.dataset, training=options.training, validation=options.validation
+    )
+    line_up = suspects(options.dataset, options.fault, twins=1, count=len(validation))
     rows = repair_study(
-        line_up.suspects[line_up.faulty], training, line_up.clean, line_up.fault, options.out,
+        line_up.suspects[line_up.faulty], training, validation, line_up.fault, options.out,
         repairs=options.repairs, penalties=options.penalties, epochs=options.epochs,
         seeds=options.seeds, augment=RECIPES[options.dataset.partition(":")[0]].augment,
     )  # fmt: skip
@@ -138,17 +140,24 @@ def train(options: argparse.Namespace) -> int:
     )
     recipe = RECIPES[kind]
     changes = {"epochs": options.epochs, "count": options.count}
-    recipe = replace(recipe, **{name: value for name, value in changes.items() if value})
+    for name, value in changes.items():
+        if value is not None:
+            recipe = replace(recipe, **{name: check_count(f"--{name}", value)})
     if recipe.count is not None:
         training = training.select(slice(recipe.count))
     fault = None
     if options.fault != "none":
         fault = Fault(options.fault, options.only, options.strength, options.share)
+    judged = {repr(fault): fault} if fault else {repr(one): one for one in PACKAGED.values()}
+    if fault is None:  # a twin is judged by all that its data set has classes for
+        classes = len(validation.class_names)
+        judged = {name: one for name, one in judged.items() if (one.only or 0) < classes}
+    for one in judged.values():
+        plant(validation, one)  # before the training
     started = time.monotonic()
     model = train_suspect(training, fault, recipe, seed=options.seed, checkpoint=options.checkpoint)
     minutes = (time.monotonic() - started) / 60
     model.save(options.output)
-    judged = {repr(fault): fault} if fault else {repr(one): one for one in PACKAGED.values()}
     rows = []
     for name, one in judged.items():
         found = audit(model, validation, one)

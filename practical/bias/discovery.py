@@ -68,6 +68,10 @@ def cluster_heatmaps(
         raise ValueError(f"side must be at most the maps' {height}x{width} pixels, got {side}")
     if clusters is not None and not 1 < check_count("clusters", clusters) < count:
         raise ValueError(f"clusters must be from 2 to {count - 1}, got {clusters}")
+    if count < 4:
+        raise ValueError(f"heatmaps must be at least 4, or there are no groups, got {count}")
+    # First by the largest value, so that no scale is too small for the length.
+    maps = maps / np.maximum(maps.max((1, 2), keepdims=True), np.finfo(np.float32).tiny)
     features = coarse(maps, side).reshape(count, -1)
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     graph = kneighbors_graph(features, neighbours).toarray()

@@ -2,7 +2,8 @@
 
 The faulty one was trained on images with an artefact that goes with the class, its clean twins on
 the same images without: same architecture, same recipe, other random numbers. (Those in the package
-were not all trained for as long; their cards say how long.)
+were not all trained for as long; their cards say how long. And its faulty ones began with the
+embedded classifier's weights, which is one of their twins.)
 """
 
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import NamedTuple
 
+import filelock
 import jax
 import numpy as np
 
@@ -28,6 +30,7 @@ PACKAGED = {
     "watermark": Fault("watermark", only=3, share=0.5),
 }
 _AFTER_LEAD = 1 / 40  # of the learning rate
+_SAMPLE = 16  # training images that tell a data set from others
 
 
 class LineUp(NamedTuple):
@@ -195,7 +198,7 @@ def _packaged(
     dataset: str, fault: Fault, number: int | None, image_size: int | None
 ) -> Classifier | None:
     """Return the package's network, if it has one of this kind."""
-    if dataset != "shapes" or image_size is not None or fault not in PACKAGED.values():
+    if dataset != "shapes" or image_size not in (None, 64) or fault not in PACKAGED.values():
         return None
     if number == 0:
         return load_model("shapes")
@@ -217,7 +220,14 @@ def _cached(
     kind = dataset.partition(":")[0]
     recipe = RECIPES[kind]
     side = validation.images.shape[1]
-    about = f"{dataset} {validation.class_names} {side} {recipe} {fault if number is None else ''}"
+    training = load_dataset(dataset, "train", count=recipe.count, image_size=side)
+    seed = 1 if number is None else 2 + number
+    # Another folder of the same name, or the same with other images, is another data set.
+    about = (
+        f"{training.class_names} {training.images.shape} {fingerprint(training.labels)} "
+        f"{fingerprint(training.images[:_SAMPLE])} {recipe} {seed} "
+        f"{fault if number is None else ''}"
+    )
     checksum = fingerprint(np.frombuffer(about.encode(), np.uint8))
     name = f"{kind}-{'clean' if number is not None else fault.artefact}-{number or 0}-{checksum}"
     path = cache_folder("suspects") / f"{name}.safetensors"
@@ -227,16 +237,18 @@ def _cached(
         raise ValueError(
             f"dataset must have trained suspects, and {dataset!r} has none for {fault} in the "
             f"package or in {path.parent}; pass train=True to train them here (minutes on a GPU), "
-            f"or take dataset='shapes' with one of {', '.join(PACKAGED)}"
+            f"or take dataset='shapes' with one of {', '.join(PACKAGED)}, and at most 2 twins"
         )
-    training = load_dataset(dataset, "train", count=recipe.count, image_size=side)
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = path.with_suffix(".checkpoint")
-    model = train_suspect(
-        training, fault if number is None else None, recipe, seed=1 + (number or 0),
-        checkpoint=checkpoint, progress=progress,
-    )  # fmt: skip
-    model.save(path)
-    for file in (checkpoint, _before(checkpoint)):
-        file.unlink(missing_ok=True)
+    with filelock.FileLock(path.with_suffix(".lock")):  # two notebooks train it once
+        if path.exists():
+            return Classifier.load(path)
+        model = train_suspect(
+            training, fault if number is None else None, recipe, seed=seed,
+            checkpoint=checkpoint, progress=progress,
+        )  # fmt: skip
+        model.save(path)
+        for file in (checkpoint, _before(checkpoint)):
+            file.unlink(missing_ok=True)
     return model

@@ -19,6 +19,7 @@ from practical.models import Classifier
 from practical.training import fit
 
 REPAIRS = ("removed", "painted", "pasted", "avoided")
+_MOST = 0.5  # of an image: what a region may cover that is to be painted over, pasted or avoided
 
 
 def repair(
@@ -129,7 +130,7 @@ def repair_study(
     """Mend a faulty classifier in several ways, and audit what came of it.
 
     All get the same images and as many steps. The region is where any image has the artefact, in
-    all images; what is pasted comes from those that carry it.
+    all images, so the artefact must have a place; what is pasted comes from those that carry it.
 
     Args:
         model: The faulty one.
@@ -159,7 +160,15 @@ def repair_study(
         raise ValueError(f"repairs must be some of {', '.join(REPAIRS)}, got {unknown or repairs}")
     collected = plant(training, fault)
     carriers = collected.masks.any((1, 2))
-    masks = np.broadcast_to(collected.masks.any(0), collected.masks.shape)
+    region = collected.masks.any(0)
+    if set(repairs) != {"removed"} and region.mean() > _MOST:
+        raise ValueError(
+            f"repairs must be 'removed' alone for {fault.artefact!r}, which is not in one place: "
+            f"together its images have it on {region.mean():.0%} of their area; got {list(repairs)}"
+        )
+    if "avoided" in repairs and not all(penalty > 0 for penalty in penalties):
+        raise ValueError(f"penalties must be above 0, got {penalties}")
+    masks = np.broadcast_to(region, collected.masks.shape)
     everywhere = Biased(collected.dataset, masks)
 
     def row(network: Classifier, **about) -> pd.DataFrame:
