@@ -1,6 +1,5 @@
 """The detection study: its measures on networks that are known, its table, and its parts."""
 
-import re
 from collections.abc import Sequence
 
 import jax
@@ -14,18 +13,15 @@ from hypothesis import strategies as st
 
 from practical.__main__ import main
 from practical.bias import (
-    ARTEFACTS,
     Fault,
     Recipe,
     detection_study,
     detection_table,
-    packaged_study,
     study,
 )
 from practical.data import Dataset
 from practical.explainfix import dct_basis
 from practical.models import new_resnet
-from tests.conftest import ROOT
 from tests.oracles import refuses
 
 SMALL = {"stage_sizes": (1,), "widths": (6,), "stem_width": 6, "stem_kernel": 3}
@@ -224,33 +220,6 @@ def test_the_finer_bands_are_beyond_the_diagonal():
     falls[0, 0], falls[1, 2], falls[3, 1], falls[2, 2], falls[3, 3] = 1, 2, 4, -9, 1
     assert study._finer_share(falls) == pytest.approx(5 / 8)
     assert study._finer_share(-np.abs(falls)) == 0
-
-
-def test_the_packages_study_is_of_as_many_faulty_networks_as_clean_ones():
-    rows = packaged_study()
-    assert list(rows) == ["fault", "strength", "seed", "faulty", "measure", "value"]
-    assert set(rows["fault"]) == set(ARTEFACTS)
-    assert np.isfinite(rows["value"]).all()
-    networks = rows.groupby(["fault", "strength", "faulty"])["seed"].agg(set)
-    assert all(seeds == networks.iloc[0] for seeds in networks)
-    # They are faulty, and their twins are not.
-    falls = rows[rows["measure"] == "swapped drop"].groupby("faulty")["value"]
-    assert falls.min()[True] > falls.max()[False]
-    with refuses(
-        "dataset must be one of .*shapes.*, got 'cats'; `python -m practical bias detect`"
-    ):
-        packaged_study("cats")
-
-
-def test_the_documents_table_is_the_packages_study():
-    text = (ROOT / "docs" / "model-bias.md").read_text()
-    table = detection_table(packaged_study())
-    for measure, some in table.groupby("measure"):
-        found = re.search(rf"^\| {measure} \|(.*)\|$", text, re.M)
-        assert found, measure
-        values = dict(zip(some["fault"], some["auroc"], strict=True))
-        cells = [f"{values[name]:.2f}" if name in values else "" for name in ARTEFACTS]
-        assert [cell.strip() for cell in found[1].split("|")] == cells, measure
 
 
 def test_bad_input(tmp_path):

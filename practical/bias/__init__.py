@@ -50,7 +50,6 @@ from practical.bias.study import (
     STUDY_RECIPE,
     detection_study,
     detection_table,
-    packaged_study,
 )
 
 __all__ = [
@@ -85,7 +84,6 @@ __all__ = [
     "detection_table",
     "effect",
     "frequency_occlusion",
-    "packaged_study",
     "paint_out",
     "paste",
     "plant",

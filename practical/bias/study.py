@@ -10,7 +10,6 @@ trains and measures, `detection_table` says how well each measure tells them apa
 import zlib
 from collections.abc import Sequence
 from functools import partial
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import cast
 
@@ -160,32 +159,11 @@ def detection_study(
     return run_parts(Path(out), settings, parts, progress=progress)
 
 
-def packaged_study(dataset: str = "shapes") -> pd.DataFrame:
-    """Return the rows of a study that was run for the package, as `detection_study` does.
-
-    The commands that made them, and what they show, are in docs/model-bias.md.
-
-    Args:
-        dataset: The name of the data set that the networks were trained on.
-
-    Raises:
-        ValueError: If there is none for this data set.
-    """
-    with as_file(files("practical.bias") / "studies") as folder:
-        known = sorted(path.stem for path in folder.glob("*.csv"))
-        if dataset not in known:
-            raise ValueError(
-                f"dataset must be one of {', '.join(known)}, got {dataset!r}; "
-                "`python -m practical bias detect` runs the study on any other"
-            )
-        return pd.read_csv(folder / f"{dataset}.csv")
-
-
 def detection_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return how well each measure tells faulty networks from clean ones.
 
     Args:
-        rows: Of `detection_study` or `packaged_study`.
+        rows: Of `detection_study`.
 
     Returns:
         A row per fault and measure, over strengths and seeds: `fault`, `measure`, `networks`;
