@@ -119,10 +119,11 @@ def mend(options: argparse.Namespace) -> int:
         repairs=options.repairs, penalties=options.penalties, epochs=options.epochs,
         seeds=options.seeds, augment=RECIPES[options.dataset.partition(":")[0]].augment,
     )  # fmt: skip
-    groups = rows.groupby(["repair", "penalty"], sort=False, dropna=False)
-    measures = groups[["worst", "swapped", "removed", "aligned"]]
-    ranges = groups["worst"].agg(["min", "max"]).add_prefix("worst_")
-    table = measures.mean().join(ranges).reset_index()
+    measures = ("worst", "swapped", "removed", "aligned")
+    means = {name: (name, "mean") for name in measures}
+    ranges = {"worst_min": ("worst", "min"), "worst_max": ("worst", "max")}
+    groups = rows.groupby(["repair", "penalty"], sort=False, dropna=False, as_index=False)
+    table = groups.agg(**means, **ranges)
     print(table.to_string(index=False, float_format="%.3g", na_rep=""))
     print(f"Wrote {options.out}/results.csv")
     return 0

@@ -180,11 +180,12 @@ def detection_table(rows: pd.DataFrame) -> pd.DataFrame:
         Newcombe, Confidence Intervals for an Effect Size Measure Based on the Mann-Whitney
         Statistic, part 2, Statistics in Medicine 25, 2006 (method 5), for the interval.
     """
-    kinds = rows.groupby(["fault", "measure", "strength"])["faulty"].nunique()
-    if not np.isfinite(rows["value"]).all() or (kinds < 2).any():
-        unusable = kinds[kinds < 2].index.tolist() or rows[~np.isfinite(rows["value"])].to_dict(
-            "records"
-        )
+    finite = np.isfinite(rows["value"].to_numpy(float))
+    unusable: list[object] = [rows.iloc[row].to_dict() for row in np.flatnonzero(~finite)]
+    for cell, some in rows.groupby(["fault", "measure", "strength"], sort=False):
+        if len(set(some["faulty"])) < 2:
+            unusable.append(cell)
+    if unusable:
         raise ValueError(
             "rows must have finite values of faulty and of clean networks for each fault, measure "
             f"and strength, got none for {unusable[:3]}"
