@@ -662,21 +662,20 @@ audit_table(trio, tested)
 
 # %%
 recipe = bias.RECIPES[DATASET.partition(":")[0]]
-names = list(trio)
-sick, healthy = trio[names[third.faulty]], trio[names[third.faulty - 1]]
-means = effects[(effects["source"] == effects["x"]) & (effects["x"] == names[third.faulty])]["mean"]
-donors = theirs.images[groups[names[third.faulty]].labels == means.to_numpy().argmax()]
+ill, well = list(trio)[third.faulty], list(trio)[third.faulty - 1]
+own = effects[(effects["source"] == ill) & (effects["x"] == ill)]["mean"]  # of its two groups
+donors = theirs.images[groups[ill].labels == own.to_numpy().argmax()]
 originals = load_dataset(DATASET, "train", count=400).select(slice(None))
 collected = bias.plant(originals, third.fault)  # as the laboratory has them
 repairable = bias.Biased(collected.dataset, np.broadcast_to(region, collected.masks.shape))
 options = {"epochs": 3, "batch_size": 32, "augment": recipe.augment, "progress": False}
 mended = {
-    "as it was": sick,
-    "clean images": bias.repair(sick, repairable, "removed", clean=originals, **options),
-    "painted over": bias.repair(sick, repairable, "painted", **options),
-    "pasted": bias.repair(sick, repairable, "pasted", donors=donors, **options),
-    "penalised": bias.repair(sick, repairable, "avoided", penalty=1e-3, **options),
-    "a clean network": healthy,
+    "as it was": trio[ill],
+    "clean images": bias.repair(trio[ill], repairable, "removed", clean=originals, **options),
+    "painted over": bias.repair(trio[ill], repairable, "painted", **options),
+    "pasted": bias.repair(trio[ill], repairable, "pasted", donors=donors, **options),
+    "penalised": bias.repair(trio[ill], repairable, "avoided", penalty=1e-3, **options),
+    "a clean network": trio[well],
 }
 audit_table(mended, tested)[["worst class", "swapped", "removed", "aligned"]]
 

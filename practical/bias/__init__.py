@@ -45,12 +45,7 @@ from practical.bias.measures import (
 )
 from practical.bias.plotting import plot_clusters, plot_detection
 from practical.bias.repairs import REPAIRS, repair, repair_study
-from practical.bias.study import (
-    METHODS_COMPARED,
-    STUDY_RECIPE,
-    detection_study,
-    detection_table,
-)
+from practical.bias.study import METHODS_COMPARED, STUDY_RECIPE, detection_study, detection_table
 
 __all__ = [
     "ARTEFACTS",

@@ -267,6 +267,14 @@ def class_colours(classes: int) -> Float[np.ndarray, "classes 3"]:
     return np.array(hues, np.float32)
 
 
+def check_only(only: int, labels: Int[np.ndarray, " n"]) -> None:
+    """Raise ValueError unless `only` is the class of some image."""
+    if check_count("only", only, least=0) not in labels:
+        raise ValueError(
+            f"only must be a class that some image has, {np.unique(labels).tolist()}, got {only}"
+        )
+
+
 class _Canvas:
     """Checked images, who of them carries the artefact, and ways to paint on those."""
 
@@ -292,12 +300,8 @@ class _Canvas:
                 raise ValueError(f"{name} must be in (0, 1], got {value!r}")
         carries = np.ones(self.count, bool)
         if only is not None:
-            carries = self.labels == check_count("only", only, least=0)
-            if not carries.any():
-                raise ValueError(
-                    f"only must be a class that some image has, {np.unique(self.labels).tolist()}, "
-                    f"got {only}"
-                )
+            check_only(only, self.labels)
+            carries = self.labels == only
         self.carriers = np.zeros(self.count, bool)
         for label in np.unique(self.labels[carries]):
             members = self.rng.permutation(np.flatnonzero(self.labels == label))

@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,12 +34,18 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         description="Classifiers that learned an artefact in place of their task.",
     )  # fmt: skip
     kinds = parser.add_subparsers(dest="experiment", required=True)
+
+    def add(name: str, run: Callable, about: str) -> argparse.ArgumentParser:
+        one = kinds.add_parser(
+            name, help=about, description=about,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )  # fmt: skip
+        one.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
+        one.set_defaults(run=run)
+        return one
+
     about = "train a suspect of a line-up, and write a card of what it does without its artefact"
-    one = kinds.add_parser(
-        "suspect", help=about, description=about,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
-    one.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
+    one = add("suspect", train, about)
     one.add_argument("--fault", required=True, choices=[*ARTEFACTS, "none"], help="none: a twin")
     one.add_argument("--only", type=int, help="the class that carries it")
     one.add_argument("--strength", type=float, default=1.0, help="of the artefact, at most 1")
@@ -49,14 +56,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--checkpoint", type=Path, help="go on from this file, and write it")
     one.add_argument("--output", type=Path, required=True, help="the .safetensors to write")
-    one.set_defaults(run=train)
 
     about = "mend the faulty network of a line-up in several ways, and audit what came of it"
-    one = kinds.add_parser(
-        "repair", help=about, description=about,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
-    one.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
+    one = add("repair", mend, about)
     one.add_argument("--fault", required=True, choices=PACKAGED, help="what it learned")
     one.add_argument("--training", type=int, default=400, help="training images, at most")
     one.add_argument("--validation", type=int, default=1000, help="validation images, at most")
@@ -65,14 +67,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     one.add_argument("--epochs", type=int, default=3)
     one.add_argument("--seeds", type=int, default=3, help="how many times each")
     one.add_argument("--out", type=Path, default=Path("results/repair"), metavar="FOLDER")
-    one.set_defaults(run=mend)
 
     about = "train many faulty networks and clean twins, and see which explanation tells them apart"
-    one = kinds.add_parser(
-        "detect", help=about, description=about,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
-    one.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
+    one = add("detect", detect, about)
     one.add_argument("--image-size", type=int, help="pixels a side")
     one.add_argument("--shrink", type=int, default=1, help="average squares of so many pixels")
     one.add_argument("--classes", nargs="+", help="leave the others out")
@@ -85,7 +82,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     one.add_argument("--images", type=int, default=96, help="images that are explained")
     one.add_argument("--epochs", type=int, default=STUDY_RECIPE.epochs)
     one.add_argument("--out", type=Path, default=Path("results/detect"), metavar="FOLDER")
-    one.set_defaults(run=detect)
 
 
 def detect(options: argparse.Namespace) -> int:
@@ -149,22 +145,21 @@ def train(options: argparse.Namespace) -> int:
     fault = None
     if options.fault != "none":
         fault = Fault(options.fault, options.only, options.strength, options.share)
-    judged = {repr(fault): fault} if fault else {repr(one): one for one in PACKAGED.values()}
-    if fault is None:  # a twin is judged by all that its data set has classes for
-        classes = len(validation.class_names)
-        judged = {name: one for name, one in judged.items() if (one.only or 0) < classes}
-    for one in judged.values():
+    # A twin is judged by all that its data set has classes for.
+    classes = len(validation.class_names)
+    judged = [fault] if fault else [o for o in PACKAGED.values() if (o.only or 0) < classes]
+    for one in judged:
         plant(validation, one)  # before the training
     started = time.monotonic()
     model = train_suspect(training, fault, recipe, seed=options.seed, checkpoint=options.checkpoint)
     minutes = (time.monotonic() - started) / 60
     model.save(options.output)
     rows = []
-    for name, one in judged.items():
+    for one in judged:
         found = audit(model, validation, one)
         cells = [f"{share:.1%}" for share in (found.aligned, found.swapped, found.removed)]
         cells.append(f"{found.worst:.1%} ({', '.join(found.worst_group)})")
-        rows.append(f"| {' | '.join([name, *cells])} |")
+        rows.append(f"| {' | '.join([repr(one), *cells])} |")
     lead = recipe.lead_epochs(fault)
     led = f" In the first {lead} all images of the class carried the artefact." if lead else ""
     arguments = ["bias", "suspect", "--dataset", options.dataset, "--fault", options.fault]

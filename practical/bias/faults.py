@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
-from practical.bias.artefacts import ARTEFACTS, COLOURED
+from practical.bias.artefacts import ARTEFACTS, COLOURED, check_only
 from practical.data import Dataset
 
 WAYS = ("aligned", "swapped", "shuffled", "removed")
@@ -59,11 +59,8 @@ def plant(dataset: Dataset, fault: Fault, way: str = "aligned", *, seed: int = 0
     """
     if way not in WAYS:
         raise ValueError(f"way must be one of {', '.join(WAYS)}, got {way!r}")
-    if fault.only is not None and fault.only not in dataset.labels:
-        raise ValueError(
-            f"only must be a class that some image has, {np.unique(dataset.labels).tolist()}, got "
-            f"{fault.only}"
-        )
+    if fault.only is not None:
+        check_only(fault.only, dataset.labels)
     images = dataset.images[:]
     if way == "removed":
         none = np.zeros(images.shape[:3], bool)

@@ -6,6 +6,7 @@ were not all trained for as long; their cards say how long. And its faulty ones 
 embedded classifier's weights, which is one of their twins.)
 """
 
+import functools
 from dataclasses import dataclass, field, replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -15,7 +16,7 @@ import filelock
 import jax
 import numpy as np
 
-from practical._files import cache_folder, fingerprint
+from practical._files import cache_folder, fingerprint, fingerprint_rows
 from practical._inputs import check_count
 from practical.bias.faults import Biased, Fault, plant
 from practical.data import Dataset, load_dataset
@@ -30,7 +31,6 @@ PACKAGED = {
     "watermark": Fault("watermark", only=3, share=0.5),
 }
 _AFTER_LEAD = 1 / 40  # of the learning rate
-_SAMPLE = 16  # training images that tell a data set from others
 
 
 class LineUp(NamedTuple):
@@ -122,11 +122,17 @@ def suspects(
     check_count("twins", twins)
     validation = load_dataset(dataset, count=count, image_size=image_size).select(slice(None))
     names = [None, *range(twins)]  # the faulty one, and numbers of twins
+    recipe = RECIPES[dataset.partition(":")[0]]
+
+    @functools.cache  # once for all that are not in the package, and not for those that are
+    def training() -> Dataset:
+        side = validation.images.shape[1]
+        return load_dataset(dataset, "train", count=recipe.count, image_size=side)
+
     networks: dict[int | None, Classifier] = {}
     for number in names:
-        known = _packaged(dataset, fault, number, image_size)
-        networks[number] = known or _cached(
-            dataset, fault, number, validation, train=train, progress=progress
+        networks[number] = _packaged(dataset, fault, number, image_size) or _cached(
+            dataset, training(), recipe, fault, number, train=train, progress=progress
         )
     # Another order for another fault, or the first verdict would give the second away.
     order = np.random.default_rng([seed, 2, *fault.artefact.encode()]).permutation(len(names))
@@ -209,23 +215,21 @@ def _packaged(
 
 def _cached(
     dataset: str,
+    training: Dataset,
+    recipe: Recipe,
     fault: Fault,
     number: int | None,
-    validation: Dataset,
     *,
     train: bool,
     progress: bool,
 ) -> Classifier:
     """Return a network from the cache, or train it."""
     kind = dataset.partition(":")[0]
-    recipe = RECIPES[kind]
-    side = validation.images.shape[1]
-    training = load_dataset(dataset, "train", count=recipe.count, image_size=side)
     seed = 1 if number is None else 2 + number
     # Another folder of the same name, or the same with other images, is another data set.
     about = (
         f"{training.class_names} {training.images.shape} {fingerprint(training.labels)} "
-        f"{fingerprint(training.images[:_SAMPLE])} {recipe} {seed} "
+        f"{fingerprint_rows(training.images)} {recipe} {seed} "
         f"{fault if number is None else ''}"
     )
     checksum = fingerprint(np.frombuffer(about.encode(), np.uint8))

@@ -172,11 +172,9 @@ def repair_study(
     everywhere = Biased(collected.dataset, masks)
 
     def row(network: Classifier, **about) -> pd.DataFrame:
-        found = audit(network, validation, fault)
-        name, way = found.worst_group
-        return pd.DataFrame([about | found._asdict() | {"class": name, "way": way}]).drop(
-            columns="worst_group"
-        )
+        *shares, (name, way) = audit(network, validation, fault)
+        named = dict(zip(("aligned", "swapped", "removed", "worst"), shares, strict=True))
+        return pd.DataFrame([about | named | {"class": name, "way": way}])
 
     def run(how: str, penalty: float | None, seed: int) -> pd.DataFrame:
         options = {}

@@ -21,7 +21,7 @@ from jaxtyping import Bool
 from tqdm.auto import tqdm
 
 from practical._checkpoint import resume, save
-from practical._files import fingerprint
+from practical._files import fingerprint, fingerprint_rows
 from practical._inputs import Model, check_count
 from practical._jit import jit
 from practical.augmentation import AUGMENTATIONS
@@ -106,7 +106,7 @@ def fit(
     }
     settings = (
         f"{model.architecture} images={dataset.images.shape} "
-        f"pixels={fingerprint(dataset.images[_sample(len(dataset))])} epochs={epochs} "
+        f"pixels={fingerprint_rows(dataset.images)} epochs={epochs} "
         f"batch_size={batch_size} learning_rate={learning_rate} weight_decay={weight_decay} "
         f"augment={augment} seed={seed} labels={fingerprint(dataset.labels)} "
         f"start={fingerprint(model.variables)}"
@@ -281,11 +281,6 @@ def _update(model, state, images, labels, key, *, run: _Run):
 
 
 _step = jit(_update, static_argnames=["run"])
-
-
-def _sample(count: int) -> np.ndarray:
-    """Return the numbers of the images that tell a data set from others: to read all takes long."""
-    return np.unique(np.linspace(0, count - 1, min(count, 64)).astype(int))
 
 
 def _check(model, dataset, batch_size, learning_rate, augment) -> None:
