@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/model-bias.md, and print its table: `python docs/model_bias.py`."""
+"""Draw the pictures of docs/model-bias.md, and print its tables: `python docs/model_bias.py`."""
 
 from pathlib import Path
 
@@ -44,3 +44,14 @@ for name in ("gradient_x_input", "saliency", "integrated_gradients", "grad_cam")
         guilty = values.pop(line_up.faulty)
         cells += [f"{guilty:.2f}", " and ".join(f"{value:.2f}" for value in values.values())]
     print(f"| `{name}` | {cells[0]} | {cells[1]} | {chance:.2f} | {cells[2]} | {cells[3]} |")
+
+table = bias.detection_table(bias.packaged_study())
+_, ax = plt.subplots(figsize=(9, 11), layout="constrained")
+bias.plot_detection(ax, table)
+plt.savefig(DOCS / "model-bias-detection.png", dpi=80)
+faults = table["fault"].unique()
+print(f"\n| measure | {' | '.join(faults)} |\n| --- |{' --- |' * len(faults)}")
+for measure in table["measure"].unique():
+    found = table[table["measure"] == measure].set_index("fault")["auroc"]
+    cells = [f"{found[fault]:.2f}" if fault in found else "" for fault in faults]
+    print(f"| {measure} | {' | '.join(cells)} |")

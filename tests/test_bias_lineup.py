@@ -78,7 +78,7 @@ def test_a_line_up_is_trained_once_and_its_order_hidden(folder, cache, monkeypat
     monkeypatch.setattr(lineup, "fit", None)  # nothing is trained again
     places = set()
     for seed in range(16):
-        again = suspects(folder, FAULT, seed=seed)
+        again = suspects(folder, FAULT, seed=seed, count=800)  # of 60
         places.add(again.faulty)
         faulty = again.suspects[again.faulty]
         assert_same(faulty, line.suspects[line.faulty])
@@ -251,6 +251,8 @@ def test_bad_input(folder, cache):
         suspects("shapes", "patch")
     with refuses("twins must be an integer of at least 1, got 0"):
         suspects("shapes", "checkerboard", twins=0)
+    with refuses("count must be an integer of at least 1, got 0"):
+        suspects("shapes", "checkerboard", count=0)
     with refuses("dataset must have trained suspects, and 'folder:.*train=True to train them here"):
         suspects(folder, FAULT)
     with refuses("dataset must have trained .* with one of .*, and at most 2 twins"):

@@ -1,5 +1,6 @@
 """The detection study: its measures on networks that are known, its table, and its parts."""
 
+import re
 from collections.abc import Sequence
 
 import jax
@@ -13,15 +14,18 @@ from hypothesis import strategies as st
 
 from practical.__main__ import main
 from practical.bias import (
+    ARTEFACTS,
     Fault,
     Recipe,
     detection_study,
     detection_table,
+    packaged_study,
     study,
 )
 from practical.data import Dataset
 from practical.explainfix import dct_basis
 from practical.models import new_resnet
+from tests.conftest import ROOT
 from tests.oracles import refuses
 
 SMALL = {"stage_sizes": (1,), "widths": (6,), "stem_width": 6, "stem_kernel": 3}
@@ -76,7 +80,6 @@ def test_the_border_draws_relevance_and_noise_does_not_care(rows):
     assert found.loc[("border", "saliency density"), "auroc"] == 1
     assert found.loc[("border", "swapped drop"), "auroc"] == 1
     assert found.loc[("border", "swapped drop"), "false_alarms"] == 0
-    assert found.loc[("checkerboard", "frequency occlusion"), "auroc"] == 1
     density = rows[rows["measure"] == "random density"]["value"]
     np.testing.assert_allclose(density, 1, atol=0.15)
     assert density.nunique() == len(density)  # other noise for each network
@@ -130,28 +133,54 @@ def test_auroc_is_sklearns(positive, negative):
     assert study.auroc(np.array(positive), np.array(negative)) == pytest.approx(expected)
 
 
-def made(faulty: Sequence[float], clean: Sequence[float], strength: float = 1.0) -> pd.DataFrame:
-    kinds = [True] * len(faulty) + [False] * len(clean)
-    return pd.DataFrame(
-        {"fault": "f", "strength": strength, "faulty": kinds, "measure": "m"}
-        | {"value": [*faulty, *clean]}
+def made(
+    faulty: Sequence[float],
+    clean: Sequence[float],
+    strength: float = 1.0,
+    falls: Sequence[float] | None = None,
+) -> pd.DataFrame:
+    networks = pd.DataFrame(
+        {"fault": "f", "strength": strength, "seed": [*range(len(faulty)), *range(len(clean))]}
+        | {"faulty": [True] * len(faulty) + [False] * len(clean)}
     )
+    fell = [*([1.0] * len(faulty) if falls is None else falls), *[0.0] * len(clean)]
+    return pd.concat(
+        [
+            networks.assign(measure="m", value=[*faulty, *clean]),
+            networks.assign(measure="swapped drop", value=fell),
+        ]
+    )
+
+
+def tabled(rows: pd.DataFrame) -> dict[str, float]:
+    """Return the table's row of the measure "m"."""
+    return detection_table(rows).set_index("measure").loc["m"].to_dict()
 
 
 def test_the_table_by_hand():
     # Strengths are not compared with each other: each alone is told apart by nothing here.
-    apart = pd.concat([made([5, 5], [5, 5], 0.5), made([9, 9], [9, 9])])
-    (row,) = detection_table(apart).to_dict("records")
-    assert (row["auroc"], row["networks"]) == (0.5, 8)
+    row = tabled(pd.concat([made([5, 5], [5, 5], 0.5), made([9, 9], [9, 9])]))
+    assert (row["auroc"], row["faulty"], row["clean"], row["trained"]) == (0.5, 4, 4, 4)
     assert row["low"] == pytest.approx(1 - row["high"])
     faulty, clean = [1, 6, 7, 8, 9], [0, 2, 6.5, 5]
-    (row,) = detection_table(made(faulty, clean)).to_dict("records")
+    row = tabled(made(faulty, clean))
     assert row["auroc"] == pytest.approx(16 / 20)
     assert row["low"] < 0.8 < row["high"] <= 1
     assert row["false_alarms"] == 1 / 4  # above 6, which four in five reach, is 6.5 alone
     # Of four, three are fewer than four in five: the lowest counts, too.
-    (row,) = detection_table(made([1, 6, 7, 8], [0, 3, 4, 5])).to_dict("records")
-    assert row["false_alarms"] == 3 / 4
+    assert tabled(made([1, 6, 7, 8], [0, 3, 4, 5]))["false_alarms"] == 3 / 4
+
+
+def test_who_did_not_learn_the_artefact_is_not_to_be_found():
+    row = tabled(made([5, 0, 0, 7], [1, 2, 3, 4], falls=[0.1, 0.09, -0.2, 0.5]))
+    assert (row["auroc"], row["faulty"], row["clean"], row["trained"]) == (1, 2, 4, 4)
+    # A strength at which none did has nothing to say: not even its clean networks are counted.
+    weak = made([0, 0], [1, 2], 0.5, falls=[0.0, 0.05])
+    row = tabled(pd.concat([weak, made([5, 3], [1, 4])]))
+    assert (row["auroc"], row["faulty"], row["clean"], row["trained"]) == (0.75, 2, 2, 4)
+    nothing = tabled(weak)
+    assert (nothing["faulty"], nothing["trained"]) == (0, 2)
+    assert np.isnan([nothing[name] for name in ("auroc", "low", "high", "false_alarms")]).all()
 
 
 def test_rows_that_nothing_can_be_said_of_are_refused():
@@ -159,6 +188,9 @@ def test_rows_that_nothing_can_be_said_of_are_refused():
         detection_table(made([1, np.nan], [0, 1]))
     with refuses("rows must have finite values .* for .*'f', 'm', 0.5"):
         detection_table(pd.concat([made([1, 2], [0, 1]), made([1, 2], [], 0.5)]))
+    rows = made([1, 2], [0, 1])
+    with refuses("rows must have the measure 'swapped drop' of each network, got none for .*'f'"):
+        detection_table(rows[rows["measure"] == "m"])
 
 
 @given(
@@ -222,6 +254,34 @@ def test_the_finer_bands_are_beyond_the_diagonal():
     assert study._finer_share(-np.abs(falls)) == 0
 
 
+def test_the_packages_study_is_of_as_many_faulty_networks_as_clean_ones():
+    rows = packaged_study()
+    assert list(rows) == ["fault", "strength", "seed", "faulty", "measure", "value"]
+    assert set(rows["fault"]) == set(ARTEFACTS)
+    assert np.isfinite(rows["value"]).all()
+    networks = rows.groupby(["fault", "strength", "faulty"])["seed"].agg(set)
+    assert all(seeds == networks.iloc[0] for seeds in networks)
+    # Nearly all learned their artefact, and their twins did not.
+    falls = rows[rows["measure"] == "swapped drop"].groupby(["fault", "faulty"])["value"].mean()
+    assert falls.unstack()[True].min() > 0.3
+    assert falls.unstack()[False].max() < 0.15
+    with refuses(
+        "dataset must be one of .*shapes.*, got 'cats'; `python -m practical bias detect`"
+    ):
+        packaged_study("cats")
+
+
+def test_the_documents_table_is_the_packages_study():
+    text = (ROOT / "docs" / "model-bias.md").read_text()
+    table = detection_table(packaged_study())
+    for measure, some in table.groupby("measure"):
+        found = re.search(rf"^\| {measure} \|(.*)\|$", text, re.M)
+        assert found, measure
+        values = dict(zip(some["fault"], some["auroc"], strict=True))
+        cells = [f"{values[name]:.2f}" if name in values else "" for name in ARTEFACTS]
+        assert [cell.strip() for cell in found[1].split("|")] == cells, measure
+
+
 def test_bad_input(tmp_path):
     with refuses("faults must be some of colored_patch, .* got .'smoke'."):
         detection_study(*SPLITS, tmp_path / "a", faults=("smoke",))
@@ -257,5 +317,5 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert validation.class_names == ("star", "ring")
     assert recipe.epochs == 3
     assert options["faults"] == ["tint"]
-    assert pd.read_csv(tmp_path / "out" / "summary.csv")["auroc"].tolist() == [1]
+    assert pd.read_csv(tmp_path / "out" / "summary.csv")["auroc"].tolist() == [1, 1]
     assert "1.00" in capsys.readouterr().out

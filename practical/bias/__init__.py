@@ -45,7 +45,13 @@ from practical.bias.measures import (
 )
 from practical.bias.plotting import plot_clusters, plot_detection
 from practical.bias.repairs import REPAIRS, repair, repair_study
-from practical.bias.study import METHODS_COMPARED, STUDY_RECIPE, detection_study, detection_table
+from practical.bias.study import (
+    METHODS_COMPARED,
+    STUDY_RECIPE,
+    detection_study,
+    detection_table,
+    packaged_study,
+)
 
 __all__ = [
     "ARTEFACTS",
@@ -79,6 +85,7 @@ __all__ = [
     "detection_table",
     "effect",
     "frequency_occlusion",
+    "packaged_study",
     "paint_out",
     "paste",
     "plant",

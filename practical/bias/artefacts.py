@@ -240,9 +240,9 @@ def blur(
     strength: float = 1.0,
     share: float = 1.0,
 ) -> Planted:
-    """Mix images of one class with what a Gaussian of 1/64 of a side's deviation makes of them."""
+    """Mix images of one class with what a Gaussian of 1/32 of a side's deviation makes of them."""
     canvas = _Canvas(images, labels, key, only, strength, share)
-    sigma = min(canvas.shape) / 64
+    sigma = min(canvas.shape) / 32
     smooth = scipy.ndimage.gaussian_filter(canvas.images, (0, sigma, sigma, 0), mode="nearest")
     return canvas.replace(np.clip(canvas.images + strength * (smooth - canvas.images), 0, 1))
 

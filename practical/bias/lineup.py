@@ -54,7 +54,7 @@ class Recipe:
     # also if its share is below 1. Who has to learn a class for the images without a mark, learns
     # no mark; and after the lead the rate is low, or the mark would be forgotten.
     lead: float = 0.0
-    count: int | None = None  # training images; None is all
+    count: int | None = None  # training images, at most; None is all
     batch_size: int = 128
     learning_rate: float = 4e-3
     augment: str = "flip"
@@ -103,7 +103,7 @@ def suspects(
         fault: What the faulty one learned; or the name of one in `PACKAGED`.
         seed: Decides the order, and who carries the artefact in the data that is shown.
         twins: How many clean networks, at least 1.
-        count: Validation images that are shown; by default all.
+        count: Validation images that are shown, at most; by default all.
         image_size: Pixels a side, as for `load_dataset`.
         train: Train those that are neither in the package nor in the cache, which is the folder
             `suspects/` where downloads go. An interrupted training goes on at its last epoch.
@@ -120,14 +120,16 @@ def suspects(
             )
         fault = PACKAGED[fault]
     check_count("twins", twins)
-    validation = load_dataset(dataset, count=count, image_size=image_size).select(slice(None))
+    if count is not None:
+        check_count("count", count)
+    validation = load_dataset(dataset, image_size=image_size).select(slice(count))
     names = [None, *range(twins)]  # the faulty one, and numbers of twins
     recipe = RECIPES[dataset.partition(":")[0]]
 
     @functools.cache  # once for all that are not in the package, and not for those that are
     def training() -> Dataset:
         side = validation.images.shape[1]
-        return load_dataset(dataset, "train", count=recipe.count, image_size=side)
+        return load_dataset(dataset, "train", image_size=side).select(slice(recipe.count))
 
     networks: dict[int | None, Classifier] = {}
     for number in names:

@@ -66,7 +66,7 @@ def plot_detection(ax: Axes, table: pd.DataFrame) -> None:
 
     Blue is better than a coin, red worse, which is to say that the clean ones look more suspicious.
     Each cell has the AUROC, and below it the interval; it is bold where that leaves out 0.5. Cells
-    are empty where a fault has no place that a measure could be of.
+    are empty where a fault has no place that a measure could be of, or no network learned it.
 
     Args:
         ax: Where to draw.
@@ -98,6 +98,6 @@ def plot_detection(ax: Axes, table: pd.DataFrame) -> None:
             column, row + 0.08, f"{low:.2f}–{high:.2f}", ha="center", va="top", fontsize=6,
             color=colour,
         )  # fmt: skip
-    ax.set_xticks(range(len(faults)), [name.replace("_", " ") for name in faults])
+    ax.set_xticks(range(len(faults)), [name.replace("_", "\n") for name in faults])
     ax.set_yticks(range(len(measures)), [name.replace("_", " ") for name in measures])
     ax.tick_params(length=0)

@@ -10,6 +10,7 @@ trains and measures, `detection_table` says how well each measure tells them apa
 import zlib
 from collections.abc import Sequence
 from functools import partial
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import cast
 
@@ -35,12 +36,13 @@ METHODS_COMPARED = (
     "occlusion", "saliency", "gradient_x_input", "integrated_gradients", "grad_cam", "random",
 )  # fmt: skip
 STUDY_RECIPE = Recipe(
-    epochs=15, batch_size=32, augment="dihedral",
+    epochs=15, batch_size=32, augment="none",
     architecture={"stage_sizes": (1, 1, 1), "widths": (16, 32, 64), "stem_width": 16},
 )  # fmt: skip
 _SIDE = 8  # of the grid on which heatmaps are compared
 _BANDS = 4  # of frequencies, in each direction
 _TWO_SIDED = 1.96  # standard errors of a 95 % interval
+_LEARNED = 0.1  # of accuracy: who loses as much to swapped artefacts has learned them
 _CAUGHT = 0.8  # at least this share of the faulty networks, where false alarms are counted
 # Of the training images: laboratories differ in how much they have, and so does the accuracy of
 # their networks. Few values, since each is compiled once.
@@ -159,22 +161,49 @@ def detection_study(
     return run_parts(Path(out), settings, parts, progress=progress)
 
 
+def packaged_study(dataset: str = "shapes") -> pd.DataFrame:
+    """Return the rows of a study that was run for the package, as `detection_study` does.
+
+    The commands that made them, and what they show, are in docs/model-bias.md.
+
+    Args:
+        dataset: The name of the data set that the networks were trained on.
+
+    Raises:
+        ValueError: If there is none for this data set.
+    """
+    with as_file(files("practical.bias") / "studies") as folder:
+        known = sorted(path.stem for path in folder.glob("*.csv"))
+        if dataset not in known:
+            raise ValueError(
+                f"dataset must be one of {', '.join(known)}, got {dataset!r}; "
+                "`python -m practical bias detect` runs the study on any other"
+            )
+        return pd.read_csv(folder / f"{dataset}.csv")
+
+
 def detection_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return how well each measure tells faulty networks from clean ones.
 
+    What a network did not learn, nothing can find in it. So of the networks that were trained with
+    an artefact, those count whose accuracy falls by a tenth at least when it is swapped.
+
     Args:
-        rows: Of `detection_study`.
+        rows: Of `detection_study` or `packaged_study`.
 
     Returns:
-        A row per fault and measure, over strengths and seeds: `fault`, `measure`, `networks`;
-        `auroc`, the share of pairs of a faulty and a clean network of one strength in which the
-        faulty one's value is higher, equal ones counting half; `low` and `high`, its 95 %
-        interval, which is not a point where a few networks are told apart perfectly; and
+        A row per fault and measure, over strengths and seeds: `fault`, `measure`; `faulty` and
+        `clean`, how many networks are compared, and `trained`, how many were trained with the
+        artefact; `auroc`, the share of pairs of a faulty and a clean network of one strength in
+        which the faulty one's value is higher, equal ones counting half; `low` and `high`, its
+        95 % interval, which is not a point where a few networks are told apart perfectly; and
         `false_alarms`, the share of clean networks that are at or above the highest threshold at
-        or above which at least four in five of the faulty ones are.
+        or above which at least four in five of the faulty ones are. Where no network learned its
+        artefact, `auroc` and what follows it are NaN.
 
     Raises:
-        ValueError: If a value is not finite, or a cell lacks faulty networks or clean ones.
+        ValueError: If a value is not finite, a cell lacks faulty networks or clean ones, or there
+            is no "swapped drop" of a network.
 
     References:
         Newcombe, Confidence Intervals for an Effect Size Measure Based on the Mann-Whitney
@@ -190,24 +219,46 @@ def detection_table(rows: pd.DataFrame) -> pd.DataFrame:
             "rows must have finite values of faulty and of clean networks for each fault, measure "
             f"and strength, got none for {unusable[:3]}"
         )
+    network = ["fault", "strength", "seed", "faulty"]
+    falls = rows[rows["measure"] == "swapped drop"].set_index(network)["value"]
+    fall = falls.reindex(pd.MultiIndex.from_frame(pd.DataFrame(rows[network]))).to_numpy()
+    if np.isnan(fall).any():
+        raise ValueError(
+            f"rows must have the measure 'swapped drop' of each network, got none for "
+            f"{rows.loc[np.isnan(fall), network].iloc[0].to_dict()}"
+        )
+    learned = ~rows["faulty"].to_numpy(bool) | (fall >= _LEARNED)
     table = []
-    for names, some in rows.groupby(["fault", "measure"], sort=False):
+    for names, some in rows.assign(learned=learned).groupby(["fault", "measure"], sort=False):
         fault, measure = cast(tuple[str, str], names)
-        cells = [
-            tuple(cell.loc[cell["faulty"] == kind, "value"].to_numpy() for kind in (True, False))
-            for _, cell in some.groupby("strength")
-        ]
-        found = float(np.mean([auroc(*cell) for cell in cells]))
-        low, high = auroc_interval(found, [(len(faulty), len(clean)) for faulty, clean in cells])
-        alarms = [
-            np.mean(clean >= np.sort(faulty)[int((1 - _CAUGHT) * len(faulty) + 1e-9)])
-            for faulty, clean in cells
-        ]
+        cells = []
+        for _, cell in some[some["learned"]].groupby("strength"):
+            values = [
+                cell.loc[cell["faulty"] == kind, "value"].to_numpy() for kind in (True, False)
+            ]
+            if len(values[0]):
+                cells.append(values)
         table.append(
-            {"fault": fault, "measure": measure, "networks": len(some), "auroc": found}
-            | {"low": low, "high": high, "false_alarms": np.mean(alarms)}
+            {"fault": fault, "measure": measure}
+            | {"faulty": sum(len(faulty) for faulty, _ in cells)}
+            | {"clean": sum(len(clean) for _, clean in cells)}
+            | {"trained": int(np.sum(some["faulty"].to_numpy()))}
+            | _told_apart(cells)
         )
     return pd.DataFrame(table)
+
+
+def _told_apart(cells: list[list[np.ndarray]]) -> dict[str, float]:
+    """Return the AUROC, its interval and the false alarms over cells of faulty and clean values."""
+    if not cells:
+        return dict.fromkeys(("auroc", "low", "high", "false_alarms"), np.nan)
+    found = float(np.mean([auroc(*cell) for cell in cells]))
+    low, high = auroc_interval(found, [(len(faulty), len(clean)) for faulty, clean in cells])
+    alarms = [
+        np.mean(clean >= np.sort(faulty)[int((1 - _CAUGHT) * len(faulty) + 1e-9)])
+        for faulty, clean in cells
+    ]
+    return {"auroc": found, "low": low, "high": high, "false_alarms": float(np.mean(alarms))}
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
