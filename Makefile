@@ -13,6 +13,9 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help env run notebooks lab test lint format cleanup distclean lock FORCE
+# BEGIN INSTRUCTOR
+.PHONY: solutions grade release
+# END INSTRUCTOR
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +29,18 @@ run: $(STAMP) ## execute the notebooks into build/ (DATASET=imagenette|folder:PA
 notebooks: $(STAMP) ## regenerate the top-level notebooks from notebooks/*.py
 	@$(PY) notebooks/build.py sync
 
+# BEGIN INSTRUCTOR
+solutions: $(STAMP) ## write the notebooks with their solutions into build/
+	@$(PY) notebooks/build.py solutions --out build
+
+release: $(STAMP) ## write what students get into build/practical and build/practical.zip
+	@$(PY) -m practical.grading release --out build/practical
+
+grade: $(STAMP) ## grade a folder of submissions (SUBMISSIONS=folder) into build/grades
+	@$(PY) -m practical.grading grade '$(or $(SUBMISSIONS),$(error Name the folder: make grade \
+	    SUBMISSIONS=folder))' --out build/grades
+
+# END INSTRUCTOR
 lab: $(STAMP) ## open JupyterLab
 	@$(PY) -m jupyter lab
 

@@ -74,12 +74,14 @@ MODEL = os.environ.get("PRACTICAL_MODEL", "shapes" if DATASET == "shapes" else "
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 from practical import (
     attribution,
+    check,
     data,
     explainfix,
     load_dataset,
@@ -147,14 +149,68 @@ print(f"logits {logits.shape}; the predicted classes' logits are", logits.max(1)
 # inside: any black box can be explained this way, and the answer is a measured effect. The price
 # is one forward pass for every square (Zeiler and Fergus, 2014).
 
+# %% [markdown]
+# ### Exercise 1.1: hide squares
+#
+# **4 points · ★★☆ · 12 minutes**
+#
+# Write `occlusion`. Its squares have a side of `window` pixels, and their upper left corners lie at
+# the multiples of `stride`, as long as the square lies inside the image. `color` is what they show:
+# three numbers, or three for each image.
+#
+# 1. Get the logits of the targets before anything is hidden.
+# 2. For each square, paint it in a copy of the images, and see how far the logits fall.
+# 3. Add the fall to all pixels of the square, and count how many squares cover each pixel.
+# 4. Divide.
+#
+# <details><summary>Hint 1</summary>
+#
+# `predict(model, images)[np.arange(len(images)), targets]` is the logit of each image's target.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `hidden[:, top : top + window, left : left + window] = color` paints a square in all images at
+# once.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `falls[:, None, None]` has a value for each image, and fits a square of any size.
+#
+# </details>
+
+
+# %%
+def occlusion(model, images, targets, window, stride, color):
+    """Return how far the target's logit falls when squares are hidden: (B, H, W)."""
+    ### BEGIN SOLUTION
+    rows, (height, width) = np.arange(len(images)), images.shape[1:3]
+    before = predict(model, images)[rows, targets]
+    total, covers = np.zeros(images.shape[:3]), np.zeros((height, width))
+    for top in range(0, height - window + 1, stride):
+        for left in range(0, width - window + 1, stride):
+            hidden = np.array(images)
+            hidden[:, top : top + window, left : left + window] = color
+            falls = before - predict(model, hidden)[rows, targets]
+            total[:, top : top + window, left : left + window] += falls[:, None, None]
+            covers[top : top + window, left : left + window] += 1
+    return total / np.maximum(covers, 1)
+    ### END SOLUTION
+
+
+# %%
+occlusion = check("1.1", occlusion)
+
 # %%
 side = images.shape[1]
 window, stride = side // 4, side // 16
-occluded = attribution.occlusion(
-    model, images, targets, window=window, stride=stride, baseline="mean"
-)
+mean_color = images.mean((1, 2), keepdims=True)  # of each image
+occluded = occlusion(model, images, targets, window, stride, mean_color)
 
-squares = (1 + -(-(side - window) // stride)) ** 2
+squares = (1 + (side - window) // stride) ** 2
 plotting.plot_methods(
     images, {"occlusion": occluded}, names, units={"occlusion": "fall of the logit"}
 )
@@ -187,6 +243,22 @@ plt.show()
 # say what "without" looks like. That colour is called the **baseline**, and it will come back.
 
 # %% [markdown]
+# **Question 1.A (2 points).** A large black square far from the object raises the logit of its
+# class. Somebody concludes that the background speaks against the class. What else could it be,
+# and what would you measure to find out?
+
+# %% [markdown]
+# <!-- answer 1.A -->
+# ### BEGIN SOLUTION
+# The square does not only take the background away, it puts a black shape with four corners there,
+# which may itself look like the class, or like an object. The fall compares two images, one of
+# which the network was never trained on. Hide the same place with other colours, with a blur, or
+# with another image's background. If the effect stays, it is the background's; if it goes with the
+# colour, it was the square's. And compare with other squares of the same colour on plain
+# backgrounds.
+# ### END SOLUTION
+
+# %% [markdown]
 # ## 3. Saliency: which pixels matter at all?
 #
 # *10 minutes.* Occlusion needs hundreds of passes. Calculus does all pixels in one: the derivative
@@ -198,11 +270,55 @@ plt.show()
 # (Simonyan et al., 2014.) There are three colour channels $k$ a pixel; the paper takes the largest
 # magnitude. Another common choice is the length $\|g_{ij}\|_2$, the **gradient norm**.
 
+# %% [markdown]
+# ### Exercise 1.2: one backward pass
+#
+# **3 points · ★☆☆ · 8 minutes**
+#
+# Write `saliency`.
+#
+# 1. Write a function of the images alone that adds up the logits of the targets. Each image has a
+#    logit of its own, so the derivative of the sum has each image's gradient in its place.
+# 2. Let `jax.grad` differentiate it at the images.
+# 3. Reduce the colour channels.
+#
+# <details><summary>Hint 1</summary>
+#
+# `model(x)[rows, targets].sum()` is one number, which `jax.grad` wants.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `jax.grad(f)` is a function again: call it with the images, as a JAX array (`jnp.asarray`).
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# First the magnitude, then the largest over the last axis.
+#
+# </details>
+
+
+# %%
+def saliency(model, images, targets):
+    """Return the largest slope of the target's logit over each pixel's channels: (B, H, W)."""
+    ### BEGIN SOLUTION
+    rows = np.arange(len(images))
+    slopes = jax.grad(lambda x: model(x)[rows, targets].sum())(jnp.asarray(images))
+    return jnp.abs(slopes).max(axis=-1)
+    ### END SOLUTION
+
+
+# %%
+saliency = check("1.2", saliency)
+
 # %%
 gradients = attribution.gradient(model, images, targets)
 maps = {
     "gradient,\nsum": attribution.heatmap(gradients, reduce="sum"),
-    "saliency,\nmax |g|": attribution.saliency(model, images, targets),
+    "saliency,\nmax |g|": saliency(model, images, targets),
     "gradient\nnorm": attribution.saliency(model, images, targets, reduce="l2"),
 }
 print("gradient:", gradients.shape, " saliency:", maps["saliency,\nmax |g|"].shape)
@@ -231,8 +347,40 @@ plt.show()
 #
 # (Shrikumar et al., 2016.) A network is not linear, but perhaps nearly so around the image?
 
+# %% [markdown]
+# ### Exercise 1.3: gradient × input
+#
+# **2 points · ★☆☆ · 4 minutes**
+#
+# Write `gradient_x_input`. It keeps the channels, and the sign.
+#
+# <details><summary>Hint 1</summary>
+#
+# You have the gradient from exercise 1.2, before the channels were reduced.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# What do the shapes of the images and of the gradient have in common?
+#
+# </details>
+
+
 # %%
-times_input = attribution.heatmap(attribution.gradient_x_input(model, images, targets))
+def gradient_x_input(model, images, targets):
+    """Return each value times the slope of the target's logit there: (B, H, W, 3)."""
+    ### BEGIN SOLUTION
+    rows, images = np.arange(len(images)), jnp.asarray(images)
+    return images * jax.grad(lambda x: model(x)[rows, targets].sum())(images)
+    ### END SOLUTION
+
+
+# %%
+gradient_x_input = check("1.3", gradient_x_input)
+
+# %%
+times_input = attribution.heatmap(gradient_x_input(model, images, targets))
 name = "gradient\n× input"
 plotting.plot_methods(images, {name: times_input}, names, units={name: "logits"})
 plt.suptitle("Gradient times input, in logits, red for the class and blue against it")
@@ -278,6 +426,21 @@ print(f"gradient × input adds up to   {sum_at_image:8.2f}")
 # is does not matter.
 
 # %% [markdown]
+# **Question 1.B (2 points).** For $f(x) = \min(x, 1)$ at $x = 2$, what do occlusion with black
+# (the value 0), saliency, gradient × input and integrated gradients from 0 say? Calculate each,
+# and say which of them you believe.
+
+# %% [markdown]
+# <!-- answer 1.B -->
+# ### BEGIN SOLUTION
+# Occlusion: f(2) - f(0) = 1. Saliency: |f'(2)| = 0. Gradient × input: 2 · 0 = 0. Integrated
+# gradients: 2 times the integral of f'(2a) over a from 0 to 1, which is 1 for a < 1/2 and 0 after
+# it: 2 · 1/2 = 1. All are right about their own question. For what the input contributed to the
+# output, 1 is right: without it the output would be 0. The derivative says that a little more or
+# less would change nothing, which is true as well.
+# ### END SOLUTION
+
+# %% [markdown]
 # ## 5. Integrated gradients, and completeness
 #
 # *14 minutes.* The figure above shows the repair: not the slope at the end, but the **area** under
@@ -291,12 +454,60 @@ print(f"gradient × input adds up to   {sum_at_image:8.2f}")
 #
 # $$ \sum_i \text{IG}_i = f_c(x) - f_c(x') . $$
 #
-# That is **completeness** (Sundararajan et al., 2017). The integral is a weighted sum over `steps`
-# points of the path; here they are Gauss and Legendre's, which need far fewer points than equal
-# steps.
+# That is **completeness** (Sundararajan et al., 2017).
+
+# %% [markdown]
+# ### Exercise 1.4: average along the way
+#
+# **5 points · ★★☆ · 12 minutes**
+#
+# Write `integrated_gradients`. The integral becomes a mean over `steps` values of $\alpha$ that are
+# spread evenly: $\alpha_k = (k + \frac12) / \text{steps}$ for $k = 0, 1, \ldots$
+#
+# 1. For each $\alpha$, the point of the way is `baseline + alpha * (images - baseline)`.
+# 2. Take the gradient there, and average the gradients.
+# 3. Multiply by the whole way.
+#
+# `baseline` is an image, (H, W, 3), or one for each of the images.
+#
+# <details><summary>Hint 1</summary>
+#
+# Write the slope as a function of the point, and call it in a loop over the alphas.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Add the gradients up in one array, so that a hundred steps take no more memory than one.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The factor in front of the integral is $x - x'$, not $x$.
+#
+# </details>
+
 
 # %%
-integrated = attribution.integrated_gradients(model, images, targets, steps=50)
+def integrated_gradients(model, images, targets, baseline, steps):
+    """Return the contributions along the way from the baseline: (B, H, W, 3)."""
+    ### BEGIN SOLUTION
+    rows, images = np.arange(len(images)), jnp.asarray(images)
+    slope = jax.jit(jax.grad(lambda x: model(x)[rows, targets].sum()))
+    mean = jnp.zeros_like(images)
+    for k in range(steps):
+        mean += slope(baseline + (k + 0.5) / steps * (images - baseline)) / steps
+    return (images - baseline) * mean
+    ### END SOLUTION
+
+
+# %%
+integrated_gradients = check("1.4", integrated_gradients)
+
+# %%
+black = np.zeros_like(images[0])
+integrated = integrated_gradients(model, images, targets, black, 50)
 maps = {name: times_input, "integrated\ngradients": attribution.heatmap(integrated)}
 plotting.plot_methods(images, maps, names, units=dict.fromkeys(maps, "logits"))
 plt.suptitle("The slope at the image alone, and averaged over the way from black")
@@ -306,16 +517,49 @@ plt.show()
 # above, appears below, and the dark arrow nearly disappears. One thing can be checked without a
 # metric: do the contributions add up?
 
+# %% [markdown]
+# ### Exercise 1.5: do they add up?
+#
+# **2 points · ★☆☆ · 4 minutes**
+#
+# Write `completeness_gap`: for each image, the sum of its attributions, less the change of the
+# target's logit from the baseline to the image. It is 0 where they are complete.
+#
+# <details><summary>Hint 1</summary>
+#
+# Sum over rows, columns and channels, `(1, 2, 3)`, and keep the batch.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `np.broadcast_to(baseline, images.shape)` is the baseline once for each image.
+#
+# </details>
+
+
+# %%
+def completeness_gap(model, images, targets, baseline, attributions):
+    """Return what is too much in each image's attributions, in logits: (B,)."""
+    ### BEGIN SOLUTION
+    rows = np.arange(len(images))
+    ends = predict(model, images)[rows, targets]
+    starts = predict(model, np.broadcast_to(baseline, images.shape))[rows, targets]
+    return np.sum(attributions, axis=(1, 2, 3)) - (ends - starts)
+    ### END SOLUTION
+
+
+# %%
+completeness_gap = check("1.5", completeness_gap)
+
 # %%
 many = dataset.select(slice(0, 16))
 classes = predict(model, many.images).argmax(1)
-black = predict(model, np.zeros_like(many.images))
-rows = np.arange(len(classes))
-change = predict(model, many.images)[rows, classes] - black[rows, classes]
 sums = {
-    "gradient × input": attribution.gradient_x_input(model, many.images, classes),
-    "integrated gradients": attribution.integrated_gradients(model, many.images, classes),
+    "gradient × input": gradient_x_input(model, many.images, classes),
+    "integrated gradients": integrated_gradients(model, many.images, classes, black, 50),
 }
+change = -completeness_gap(model, many.images, classes, black, np.zeros_like(many.images))
 
 _, ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
 ax.axline((0, 0), slope=1, color="grey", lw=1, label="complete")
@@ -331,15 +575,23 @@ plt.show()
 # %%
 table = {}
 for steps in (5, 20, 100):
-    values = attribution.integrated_gradients(model, many.images, classes, steps=steps)
-    error = attribution.completeness_error(model, many.images, classes, values, relative=False)
-    table[steps] = {"median error (logits)": np.median(error), "largest": np.max(error)}
-pd.DataFrame(table).T.rename_axis("steps").round(4)
+    values = {
+        "even steps": integrated_gradients(model, many.images, classes, black, steps),
+        "Gauss-Legendre": attribution.integrated_gradients(
+            model, many.images, classes, steps=steps
+        ),
+    }
+    for rule, found in values.items():
+        gap = np.abs(completeness_gap(model, many.images, classes, black, found))
+        table[rule, steps] = {"median gap (logits)": np.median(gap), "largest": np.max(gap)}
+pd.DataFrame(table).T.rename_axis(["points", "steps"]).round(4)
 
 # %% [markdown]
 # **What you should see.** The dots of integrated gradients lie on the line, those of gradient ×
-# input anywhere. More steps make the error small: completeness is the test that tells you whether
-# you took enough. When it fails, the map is a wrong number, however fine it looks.
+# input anywhere. More steps make the gap small: completeness is the test that tells you whether
+# you took enough. When it fails, the map is a wrong number, however fine it looks. (The package
+# takes Gauss and Legendre's points in the place of even ones. On smooth functions they need far
+# fewer; is this one smooth?)
 #
 # Adding up is necessary, not sufficient: a map that gives every pixel the same share adds up, too.
 # And the baseline is a choice again:
@@ -360,6 +612,21 @@ plt.show()
 # blurred one*?". And a pixel that has the baseline's colour gets exactly 0, whatever it means to
 # the network: with black as baseline, nothing black can ever be evidence. Look at the dark arrow of
 # `shapes` in the first row.
+
+# %% [markdown]
+# **Question 1.C (2 points).** Two people integrate gradients for the same image and network, one
+# from black and one from blur. Both maps are complete, and they disagree. Is one of them wrong?
+# Which sentence has to stand below each map?
+
+# %% [markdown]
+# <!-- answer 1.C -->
+# ### BEGIN SOLUTION
+# Neither is wrong: each answers its own question, by how much the logit is higher than at its
+# baseline, and for which values. Completeness holds for both, since the sums differ just as the
+# logits of the baselines do. Below the one: contributions to the logit compared with a black
+# image; a black pixel gets 0 by definition. Below the other: compared with the blurred image; what
+# is the same in both, the coarse colours, gets nothing.
+# ### END SOLUTION
 
 # %% [markdown]
 # ## 6. Noise, and SmoothGrad
@@ -423,9 +690,56 @@ for label, method in {"saliency": attribution.saliency, "SmoothGrad": smoothed}.
 # $w_k$ is just the dense layer's weight divided by $hw$: the logit *is* the sum of the map, before
 # the ReLU, plus a bias.
 
+# %% [markdown]
+# ### Exercise 1.6: weigh the last maps
+#
+# **4 points · ★★☆ · 10 minutes**
+#
+# Write `grad_cam`, as coarse as the feature maps are. A model has two halves here,
+# `model.features(images)`, which gives the maps $A$, (B, h, w, K), and `model.head(features)`,
+# which gives the logits.
+#
+# 1. Get the features.
+# 2. Differentiate the sum of the targets' logits with respect to the features.
+# 3. Average over positions, weigh, add up over $k$, and keep what is positive.
+#
+# <details><summary>Hint 1</summary>
+#
+# It is exercise 1.2 again, with `model.head` in place of the model and the features in place of
+# the images.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `mean(axis=(1, 2), keepdims=True)` gives weights that fit the maps.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `jnp.maximum(x, 0)` is the ReLU.
+#
+# </details>
+
+
+# %%
+def grad_cam(model, images, targets):
+    """Return Grad-CAM at the feature maps' resolution: (B, h, w)."""
+    ### BEGIN SOLUTION
+    rows, features = np.arange(len(images)), model.features(images)
+    slopes = jax.grad(lambda a: model.head(a)[rows, targets].sum())(features)
+    weights = slopes.mean(axis=(1, 2), keepdims=True)
+    return jnp.maximum((weights * features).sum(axis=-1), 0)
+    ### END SOLUTION
+
+
+# %%
+grad_cam = check("1.6", grad_cam)
+
 # %%
 features = model.features(images)
-coarse = attribution.grad_cam(model, images, targets, upsample=False)
+coarse = grad_cam(model, images, targets)
 cam = attribution.grad_cam(model, images, targets)
 print("feature maps:", features.shape, " Grad-CAM as computed:", coarse.shape)
 
@@ -546,6 +860,19 @@ plt.show()
 # only shown that it listens.
 
 # %% [markdown]
+# **Question 1.D (2 points).** A method passes this test: its map changes with every layer that is
+# shuffled. Does that show that the map is right? Name a map that passes and explains nothing.
+
+# %% [markdown]
+# <!-- answer 1.D -->
+# ### BEGIN SOLUTION
+# No. The test is necessary, not sufficient: it shows that the map depends on the weights, not that
+# it depends on them in the right way. Noise that is drawn with a checksum of the weights as its
+# seed passes with the best marks, and says nothing. So does a map of a class that nobody asked
+# for.
+# ### END SOLUTION
+
+# %% [markdown]
 # ## 10. Where the evidence is known
 #
 # *8 minutes.* In `shapes` the class enters the object's outline and nothing else, so the evidence
@@ -579,7 +906,44 @@ plotting.plot_images(known.images[:6], [model.class_names[c] for c in asked[:6]]
 plt.suptitle("Six of the images, and the class whose evidence is looked for")
 plt.show()
 
+# %% [markdown]
+# ### Exercise 1.7: the mass on the mask
+#
+# **3 points · ★☆☆ · 6 minutes**
+#
+# Write `mass_on_mask`, before any correction for chance: for each image, the share of the positive
+# relevance that lies on the mask.
+#
+# <details><summary>Hint 1</summary>
+#
+# `np.maximum(heatmaps, 0)` keeps what is positive.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Two sums over rows and columns, one divided by the other.
+#
+# </details>
+
+
 # %%
+def mass_on_mask(heatmaps, masks):
+    """Return the share of each map's positive relevance that lies on its mask: (B,)."""
+    ### BEGIN SOLUTION
+    positive = np.maximum(heatmaps, 0)
+    return (positive * masks).sum(axis=(1, 2)) / positive.sum(axis=(1, 2))
+    ### END SOLUTION
+
+
+# %%
+mass_on_mask = check("1.7", mass_on_mask)
+
+# %%
+for method in ("integrated\ngradients", "random"):
+    name, mass = method.replace("\n", " "), mass_on_mask(found[method], known.masks)
+    print(f"{name}: {mass.mean():.0%} on {known.masks.mean():.0%} of the pixels")
+
 rows = {}
 for method, heat in found.items():
     rows[method.replace("\n", " ")] = {
@@ -633,6 +997,106 @@ for (label, heat), axes in zip(ranked.items(), grid, strict=True):
     plotting.plot_images(frames, captions, axes=axes)
     axes[0].set_ylabel(label)
 plt.suptitle("What the network gets to see, and how sure it still is")
+plt.show()
+
+# %% [markdown]
+# ### Exercise 1.8: a deletion curve
+#
+# **5 points · ★★★ · 14 minutes**
+#
+# Write `deletion_curve`: the probability of the target after 0, 1, ..., `steps` of `steps` equal
+# parts
+# of the pixels have been replaced by the image's mean colour, the highest first.
+#
+# 1. Rank the pixels of each image.
+# 2. At each step, find out which pixels are gone, and replace these in all three channels.
+# 3. Record the target's probability, and stack the records.
+#
+# <details><summary>Hint 1</summary>
+#
+# The cell above has the place of each pixel in the order of its map: `argsort` of `argsort`.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# At step k the pixels with a place below `round(k * pixels / steps)` are gone.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `np.where(gone[..., None], color, images)`, with `color` of shape (B, 1, 1, 3).
+#
+# </details>
+
+
+# %%
+def deletion_curve(model, images, targets, heatmaps, steps):
+    """Return the target's probability while pixels are deleted: (B, steps + 1)."""
+    ### BEGIN SOLUTION
+    rows, maps = np.arange(len(images)), np.asarray(heatmaps)
+    flat = maps.reshape(len(images), -1)
+    place = np.argsort(np.argsort(-flat, axis=1), axis=1).reshape(maps.shape)
+    color = images.mean(axis=(1, 2), keepdims=True)
+    scores = []
+    for k in range(steps + 1):
+        gone = place < round(k * flat.shape[1] / steps)
+        deleted = np.where(gone[..., None], color, images)
+        scores.append(jax.nn.softmax(predict(model, deleted))[rows, targets])
+    return np.stack(scores, axis=1)
+    ### END SOLUTION
+
+
+# %%
+deletion_curve = check("1.8", deletion_curve)
+
+# %% [markdown]
+# ### Exercise 1.9: one number for a curve
+#
+# **2 points · ★☆☆ · 4 minutes**
+#
+# Write `area`, by the trapezoidal rule: between two points the curve is a straight line.
+# `fractions` (K,) need not be evenly spaced; `scores` (B, K) holds a curve in each row.
+#
+# <details><summary>Hint 1</summary>
+#
+# The area of one piece is its width times the mean of the scores at its ends.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `np.diff(fractions)` has the widths.
+#
+# </details>
+
+
+# %%
+def area(fractions, scores):
+    """Return the area under each curve: (B,)."""
+    ### BEGIN SOLUTION
+    ends = (scores[:, :-1] + scores[:, 1:]) / 2
+    return ends @ np.diff(fractions)
+    ### END SOLUTION
+
+
+# %%
+area = check("1.9", area)
+
+# %%
+steps = 20
+fractions = np.linspace(0, 1, steps + 1)
+for label in ("integrated\ngradients", "random"):
+    scores = deletion_curve(model, known.images[:8], asked[:8], found[label][:8], steps)
+    plt.plot(
+        100 * fractions, scores.mean(0), label=f"{label}, area {area(fractions, scores).mean():.2f}"
+    )
+plt.gcf().set_size_inches(5, 3)
+plt.xlabel("pixels deleted, most relevant first (%)")
+plt.ylabel("mean probability")
+plt.title("Your deletion curves, of eight images")
+plt.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
@@ -757,6 +1221,22 @@ plt.show()
 # them with the protocol.
 
 # %% [markdown]
+# **Question 1.E (3 points).** You have to choose one method for a network of your own, and to
+# defend the choice with two numbers. Which method, which numbers, with which protocol and which
+# control, and what could still make them mislead?
+
+# %% [markdown]
+# <!-- answer 1.E -->
+# ### BEGIN SOLUTION
+# Any method that the tables support, for a stated reason. A good answer names a measure of each
+# kind (localisation where the truth is known, or deletion and insertion, or ROAD), the protocol
+# (what replaces a pixel, how many at a time, probability or logit), an interval, and a control
+# (random, center, edges) that the method beats. What can mislead: replaced pixels make images that
+# the network has never seen; localisation assumes that the network looks at the object; a few
+# images; many methods compared without correction.
+# ### END SOLUTION
+
+# %% [markdown]
 # ## 13. What do the filters look for?
 #
 # *20 minutes.* A heatmap says *where* in one image. Another question is *what*: which patterns does
@@ -774,12 +1254,94 @@ plt.show()
 # by its **saliency**, how strongly the logit depends on the filter's values. (ExplainFix: Gaudio et
 # al., 2022.)
 
-# %%
-explainfix.plot_basis((3, 3)).suptitle("What 3×3 filters are made of")
-plt.show()
+# %% [markdown]
+# ### Exercise 1.10: the basis
+#
+# **4 points · ★★★ · 12 minutes**
+#
+# Write `dct_basis`: the basis filters for any `size`, each with the length 1.
+#
+# 1. Wave $k$ is $\cos\big(\frac{\pi}{n} k (i + \frac12)\big)$ at $i = 0, \ldots, n - 1$, divided by
+#    its
+#    length.
+# 2. Basis filter number $k n + l$ has wave $k$ from top to bottom, and wave $l$ from left to right.
+#
+# <details><summary>Hint 1</summary>
+#
+# `np.cos(np.pi / size * np.outer(np.arange(size), np.arange(size) + 0.5))` holds the waves in its
+# rows.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `np.linalg.norm(waves, axis=1, keepdims=True)` is their length.
+#
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `np.einsum('ki,lj->klij', waves, waves)` has all outer products.
+#
+# </details>
+
 
 # %%
-trained = explainfix.filter_spectra(model)
+def dct_basis(size):
+    """Return the orthonormal basis of the discrete cosine transform: (size * size, size, size)."""
+    ### BEGIN SOLUTION
+    waves = np.cos(np.pi / size * np.outer(np.arange(size), np.arange(size) + 0.5))
+    waves /= np.linalg.norm(waves, axis=1, keepdims=True)
+    return np.einsum("ki,lj->klij", waves, waves).reshape(size * size, size, size)
+    ### END SOLUTION
+
+
+# %%
+dct_basis = check("1.10", dct_basis)
+
+# %%
+# From here on in another order, from the coarsest to the finest.
+basis = dct_basis(3)[explainfix.diagonal_order((3, 3))]
+plotting.plot_images((1 + basis[..., None].repeat(3, -1)) / 2, [f"$b_{k}$" for k in range(9)])
+plt.suptitle("What 3×3 filters are made of")
+plt.show()
+
+# %% [markdown]
+# ### Exercise 1.11: the spectrum of a layer
+#
+# **3 points · ★★☆ · 6 minutes**
+#
+# Write `filter_spectrum`, where all filters count the same: $s_w$ is one over their number.
+# `kernels`
+# (h, w, I, O) holds a filter for each pair of an input and an output channel, `basis` (K, h, w) the
+# basis filters.
+#
+# <details><summary>Hint 1</summary>
+#
+# `np.einsum('hwio,khw->iok', kernels, basis)` has all products $\\langle w, b_k \\rangle$.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Magnitude first, then the mean.
+#
+# </details>
+
+
+# %%
+def filter_spectrum(kernels, basis):
+    """Return the mean magnitude of the filters' part of each basis filter: (K,)."""
+    ### BEGIN SOLUTION
+    return np.abs(np.einsum("hwio,khw->iok", kernels, basis)).mean(axis=(0, 1))
+    ### END SOLUTION
+
+
+# %%
+filter_spectrum = check("1.11", filter_spectrum)
+
+# %%
+trained = explainfix.filter_spectra(model)  # of all layers at once
 explainfix.plot_spectra(
     trained, share=True, bars=False, title="What each layer's filters are made of"
 )
@@ -793,27 +1355,68 @@ plt.show()
 # Is this what the network has learned? Random filters have a spectrum, too. And do the filters that
 # the logit depends on have another one than the rest?
 
-# %%
-asked_about = many.select(slice(0, 24))
-random_filters = explainfix.initialise_spatial(model, "kaiming", key=key)
-untrained = explainfix.filter_spectra(random_filters)
-salient = explainfix.saliency_spectra(
-    model, asked_about.images, predict(model, asked_about.images).argmax(1)
-)
+# %% [markdown]
+# ### Exercise 1.12: weighed by saliency
+#
+# **3 points · ★★☆ · 6 minutes**
+#
+# Write `saliency_spectrum`. A filter's weight $s_w$ is the sum over its values of the magnitude of
+# the
+# logit's slope with respect to them; `slopes` has the shape of `kernels`.
+#
+# <details><summary>Hint 1</summary>
+#
+# Reduce the magnitudes of the slopes over rows and columns first: (I, O).
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `np.einsum('io,iok->k', weights, parts)`.
+#
+# </details>
 
+
+# %%
+def saliency_spectrum(kernels, slopes, basis):
+    """Return the spectrum with each filter weighed by its saliency: (K,)."""
+    ### BEGIN SOLUTION
+    weights = np.abs(slopes).sum(axis=(0, 1))
+    parts = np.abs(np.einsum("hwio,khw->iok", kernels, basis))
+    return np.einsum("io,iok->k", weights, parts)
+    ### END SOLUTION
+
+
+# %%
+saliency_spectrum = check("1.12", saliency_spectrum)
+
+# %%
 of_size_3 = [layer for layer in trained.layers if trained.shapes[layer] == (3, 3)]
 shown = [of_size_3[0], of_size_3[len(of_size_3) // 2], of_size_3[-1]]
-drawn = {"random filters": (untrained, "C0o-"), "trained": (trained, "C1o-")}
-drawn |= {
-    f"trained, by the saliency of image {i + 1}": (salient.select([i]), f"C{2 + i}x--")
-    for i in range(2)
+kernels = {layer: model.kernels()[layer] for layer in shown}
+random_filters = explainfix.initialise_spatial(model, "kaiming", key=key).kernels()
+
+
+def logit(kernels, image, target):
+    """Return the target's logit as a function of some layers' filters."""
+    return model.replace_kernels(kernels)(image[None])[0, target]
+
+
+drawn = {
+    "random filters": [filter_spectrum(random_filters[layer], basis) for layer in shown],
+    "trained": [filter_spectrum(kernels[layer], basis) for layer in shown],
 }
+for i in range(2):
+    slopes = jax.grad(logit)(kernels, images[i], targets[i])
+    drawn[f"trained, by the saliency of image {i + 1}"] = [
+        saliency_spectrum(kernels[layer], slopes[layer], basis) for layer in shown
+    ]
+styles = ("C0o-", "C1o-", "C2x--", "C3x--")
 _, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True, layout="constrained")
-for ax, layer in zip(axes, shown, strict=True):
-    for label, (spectra, style) in drawn.items():
-        energy = spectra[layer].ed
+for (label, spectra), style in zip(drawn.items(), styles, strict=True):
+    for ax, layer, energy in zip(axes, shown, spectra, strict=True):
         ax.plot(energy / energy.sum(), style, ms=5, lw=1, label=label)
-    ax.set(title=layer, xlabel="basis filter $b_k$")
+        ax.set(title=layer, xlabel="basis filter $b_k$")
 axes[0].set(ylabel="share of the layer's energy", ylim=(0, None))
 axes[-1].legend(fontsize=8)
 plt.show()

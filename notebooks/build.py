@@ -1,11 +1,13 @@
 """Generate the notebooks from their sources beside this file, and execute them.
 
     python notebooks/build.py sync [--check]
+    python notebooks/build.py solutions [--out build]
     python notebooks/build.py run [--dataset shapes] [--out build]
 
-A source, notebooks/NAME.py, becomes NAME.ipynb in the folder above: no outputs, and the same bytes
-on every machine. `run` executes a copy of each and leaves it, with an HTML page that needs no
-network, in `--out`; the notebook that a student works in is never written to.
+A source, notebooks/NAME.py, becomes NAME.ipynb in the folder above: without solutions, no outputs,
+and the same bytes on every machine. `solutions` writes them with the solutions. `run` executes a
+copy of each and leaves it, with an HTML page that needs no network, in `--out`; the notebook that a
+student works in is never written to.
 """
 
 import argparse
@@ -45,13 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     sync_parser = commands.add_parser("sync", help="write NAME.ipynb from notebooks/NAME.py")
     sync_parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if stale")
+    solutions_parser = commands.add_parser("solutions", help="write the notebooks with solutions")
     run_parser = commands.add_parser("run", help="execute the notebooks, and make HTML pages")
     run_parser.add_argument("--dataset", help="sets PRACTICAL_DATASET; 'shapes' without either")
-    run_parser.add_argument("--out", type=Path, default=Path("build"), metavar="FOLDER")
+    for one in (solutions_parser, run_parser):
+        one.add_argument("--out", type=Path, default=Path("build"), metavar="FOLDER")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "sync":
             return sync(check=chosen.check)
+        if chosen.command == "solutions":
+            return solutions(ROOT / chosen.out)
         return run(chosen.dataset, ROOT / chosen.out)
     except KeyboardInterrupt:
         print("\nInterrupted: what was finished before is kept.", file=sys.stderr)
@@ -71,9 +77,20 @@ def target(source: Path) -> Path:
 # --- generating ----------------------------------------------------------------------------------
 
 
-def generate(source: Path) -> str:
-    """Return the notebook of a py:percent `source` as JSON, a function of its cells alone."""
+def generate(source: Path, *, solved: bool = False) -> str:
+    """Return the notebook of a py:percent `source` as JSON, a function of its cells alone.
+
+    The solutions are cleared unless `solved`; what is left of them raises NotImplementedError.
+    """
+    from nbconvert.exporters.exporter import ResourcesDict
+    from nbgrader.preprocessors import ClearSolutions  # which students do not have
+
     read: Any = jupytext.read(source, fmt="py:percent")
+    for cell in read.cells:
+        _mark(cell)
+    if not solved:
+        # enforce_metadata is for nbgrader's own pipeline, which fills in what ours does not have.
+        read, _ = ClearSolutions(enforce_metadata=False).preprocess(read, ResourcesDict())
     seen: dict[str, int] = {}
     for cell in read.cells:
         # A cell keeps its id while it moves, so that a diff shows what changed and nothing else.
@@ -88,6 +105,37 @@ def generate(source: Path) -> str:
     notebook.nbformat_minor = 5
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
+
+
+def _mark(cell: Any) -> None:
+    """Give an exercise's cells nbgrader's metadata, by which its formgrader knows them."""
+    from practical.grading.exercises import EXERCISES, QUESTIONS
+
+    kind, points = "", 0
+    if cell.cell_type == "code" and "### BEGIN SOLUTION" in cell.source:
+        kind, name = "solution", re.findall(r"^def (\w+)", cell.source, re.MULTILINE)[-1]
+    elif found := re.search(r"\bcheck\(\"([\d.]+)\"", cell.source):
+        kind, name, points = "check", found[1], EXERCISES[found[1]].points
+    elif found := re.search(r"<!-- answer (\d\.[A-Z]) -->", cell.source):
+        kind, name, points = "answer", found[1], QUESTIONS[found[1]].points
+    if kind:
+        cell.metadata["nbgrader"] = {
+            "schema_version": 3, "grade_id": f"{kind}-{name}", "task": False,
+            "solution": kind != "check", "grade": kind != "solution", "locked": kind == "check",
+        }  # fmt: skip
+        if points:
+            cell.metadata["nbgrader"]["points"] = points
+
+
+def solutions(out: Path) -> int:
+    """Write every notebook with its solutions, for instructors."""
+    out.mkdir(parents=True, exist_ok=True)
+    for source in sources():
+        notebook = out / f"{source.stem}.solutions.ipynb"
+        with replacing(notebook) as temporary:
+            temporary.write_text(generate(source, solved=True), encoding="utf-8")
+        print(f"Wrote {_shown(notebook)}")
+    return 0
 
 
 def sync(*, check: bool) -> int:
@@ -131,7 +179,7 @@ class _Kernel(AsyncKernelManager):
 
 def run(dataset: str | None, out: Path) -> int:
     """Execute every notebook and write it and its page to `out`; 1 if a cell failed."""
-    notebooks = [target(source) for source in sources()]
+    notebooks = [target(source) for source in sources()] or sorted(ROOT.glob("*.ipynb"))
     for notebook in notebooks:
         if not notebook.is_file():
             print(f"{notebook.name} is missing. Generate it: make notebooks", file=sys.stderr)

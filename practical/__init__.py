@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
         widgets,
     )
     from practical.data import Dataset, load_dataset, load_image
+    from practical.grading import check
     from practical.models import Classifier, load_model, predict
 
 _MODULES = (
@@ -37,6 +38,7 @@ _MODULES = (
     "plotting", "training", "widgets",
 )  # fmt: skip
 _NAMES = {
+    "check": "grading",
     "Dataset": "data",
     "load_dataset": "data",
     "load_image": "data",
@@ -51,6 +53,7 @@ __all__ = [
     "attribution",
     "baselines",
     "bias",
+    "check",
     "data",
     "evaluation",
     "explainfix",

@@ -1,0 +1,76 @@
+"""What an instructor calls: `python -m practical.grading grade FOLDER`, and `release`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m practical.grading", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    about = "grade a folder of submissions; stopped, it goes on when it is called again"
+    one = commands.add_parser(
+        "grade", help=about, description=about,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    one.add_argument("submissions", type=Path, help="Canvas's export, or a folder a student")
+    one.add_argument("--out", type=Path, default=Path("build/grades"), metavar="FOLDER")
+    one.add_argument("--jobs", type=int, default=os.cpu_count(), help="workers at once")
+    one.add_argument("--sandbox", default="bwrap", choices=("bwrap", "none"))
+    one.add_argument("--secret-file", type=Path, default=Path("grading-secret.txt"))
+    one.add_argument("--gradescope", action="store_true", help="write a results.json for each, too")
+    one.set_defaults(run=grade)
+
+    about = "write the folder that students get, and a zip of it"
+    one = commands.add_parser("release", help=about, description=about)
+    one.add_argument("--out", type=Path, default=Path("build/practical"), metavar="FOLDER")
+    one.set_defaults(run=release)
+
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("\nStopped: what was graded is kept. The same command goes on.", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def grade(options: argparse.Namespace) -> int:
+    """Grade a folder of submissions, and write the reports."""
+    from practical._inputs import check_count
+    from practical.grading import classroom, reports, sandbox
+
+    check_count("--jobs", options.jobs)
+    everybody = classroom.students(options.submissions)
+    secret = classroom.load_secret(options.secret_file)
+    options.out.mkdir(parents=True, exist_ok=True)
+    reports.read_sheet(options.out / reports.SHEET)  # before the work, not after it
+    print(f"sandbox: {sandbox.describe(options.sandbox)}")
+    graded = classroom.grade_all(
+        everybody, options.out, secret=secret, level=options.sandbox, jobs=options.jobs
+    )
+    counted = reports.write(graded, options.out)
+    if options.gradescope:
+        for one in graded:
+            name = reports.file_name(one.student.id)
+            reports.write_gradescope(one, options.out / "gradescope" / name / "results.json")
+    print(", ".join(f"{count} {status}" for status, count in sorted(counted.items())))
+    print(f"Wrote grades.csv, statuses.csv, {reports.SHEET} and feedback/ in {options.out}")
+    return 1 if counted.get("infrastructure") else 0
+
+
+def release(options: argparse.Namespace) -> int:
+    """Write the students' folder."""
+    from practical.grading.release import release
+
+    print(f"Wrote {release(options.out)} and the folder beside it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

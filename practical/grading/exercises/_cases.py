@@ -1,0 +1,179 @@
+"""Small networks and images to ask answers about, and what common mistakes make of a network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from practical import explainfix
+from practical.grading.exercise import Call, Property
+from practical.models import Classifier, new_resnet
+
+
+def network(rng: np.random.Generator, classes: int = 3) -> Classifier:
+    """Return a small random ResNet whose logits differ by some units."""
+    names = tuple(f"class {number}" for number in range(classes))
+    model = new_resnet(
+        names, key=jax.random.key(int(rng.integers(2**31))), stage_sizes=(1,), widths=(5,),
+        stem_width=4, stem_kernel=3, stem_stride=2,
+    )  # fmt: skip
+    head = jax.tree.map(lambda leaf: leaf, model.variables["params"])
+    dense = head[model.architecture.dense]
+    shift = rng.normal(0, 0.5, classes).astype(np.float32)
+    head[model.architecture.dense] = {"kernel": 4 * dense["kernel"], "bias": jnp.asarray(shift)}
+    return replace(model, variables={**model.variables, "params": head})
+
+
+def images(rng: np.random.Generator, count: int, height: int = 8, width: int = 10) -> np.ndarray:
+    """Return random images (count, height, width, 3)."""
+    return rng.random((count, height, width, 3), np.float32)
+
+
+def explained(
+    rng: np.random.Generator, count: int, classes: int = 3, height: int = 8, width: int = 10
+) -> dict[str, Any]:
+    """Return a network, images, and a class for each that is seldom the most probable one."""
+    return {
+        "model": network(rng, classes),
+        "images": images(rng, count, height, width),
+        "targets": rng.integers(0, classes, count).astype(np.int32),
+    }
+
+
+def heatmaps(rng: np.random.Generator, count: int, height: int = 6, width: int = 8) -> np.ndarray:
+    """Return random maps without ties, about as often positive as negative."""
+    values = rng.permuted(np.linspace(-1, 1, height * width), axis=0)
+    maps = [rng.permutation(values).reshape(height, width) for _ in range(count)]
+    return np.stack(maps).astype(np.float32)
+
+
+def masks(rng: np.random.Generator, count: int, height: int = 6, width: int = 8) -> np.ndarray:
+    """Return masks of random rectangles of different sizes."""
+    found = np.zeros((count, height, width), bool)
+    for mask in found:
+        top, left = rng.integers(0, height - 2), rng.integers(0, width - 3)
+        mask[top : top + rng.integers(1, 4), left : left + rng.integers(2, 5)] = True
+    return found
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["model"], meta_fields=["output", "part"])
+@dataclass(frozen=True)
+class Changed:
+    """A network that answers something else than its logits, or its head alone.
+
+    A pytree as the network is one, so that it is compiled once.
+    """
+
+    model: Classifier
+    output: Callable = lambda logits: logits
+    part: str = "model"
+
+    def __call__(self, given: Any) -> Any:
+        """Return the output for images, or for features."""
+        return self.output((self.model.head if self.part == "head" else self.model)(given))
+
+    def features(self, images: Any) -> Any:
+        """Return the network's last feature maps."""
+        return self.model.features(images)
+
+    def head(self, features: Any) -> Any:
+        """Return the output for feature maps."""
+        return self.output(self.model.head(features))
+
+
+def softmaxed(model: Classifier) -> Changed:
+    """Return the probabilities in the logits' place."""
+    return Changed(model, jax.nn.softmax)
+
+
+def _negative_log(logits: jax.Array) -> jax.Array:
+    return -jax.nn.log_softmax(logits)
+
+
+def loss(model: Classifier) -> Changed:
+    """Return the cross-entropy in the logit's place."""
+    return Changed(model, _negative_log)
+
+
+def head(model: Classifier) -> Changed:
+    """Return the network above its last feature maps."""
+    return Changed(model, part="head")
+
+
+def predicted(model: Classifier | Changed, images: np.ndarray) -> np.ndarray:
+    """Return the most probable classes."""
+    return logits(model, images).argmax(1)
+
+
+def logits(model: Classifier | Changed, images: Any) -> np.ndarray:
+    """Return the network's output."""
+    return np.asarray(_logits(model, jnp.asarray(images, jnp.float32)))
+
+
+def slope(model: Classifier | Changed, images: Any, targets: Any) -> np.ndarray:
+    """Return the derivative of the target's output with respect to the images, or features."""
+    return np.asarray(_slope(model, jnp.asarray(images, jnp.float32), jnp.asarray(targets)))
+
+
+@jax.jit
+def _logits(model, images):
+    return model(images)
+
+
+@jax.jit
+def _slope(model, images, targets):
+    rows = jnp.arange(len(targets))
+    return jax.grad(lambda x: model(x)[rows, targets].sum())(images)
+
+
+def dct(size: int) -> np.ndarray:
+    """Return the basis of square filters, as `dct_basis` of the exercise before gives it."""
+    return np.asarray(explainfix.dct_basis((size, size)))
+
+
+def relation(
+    name: str,
+    hint: str,
+    draw: Callable[[np.random.Generator], list[dict]],
+    change: Callable[[dict], dict],
+    then: Callable[[np.ndarray], np.ndarray],
+) -> Property:
+    """Return a property: who changes the arguments so changes the answer so.
+
+    Args:
+        name: What holds.
+        hint: What it means.
+        draw: Draws cases; the first one is asked about.
+        change: Returns the arguments that differ.
+        then: Takes the answer to the case, and returns the answer to the changed one.
+    """
+
+    def holds(call: Call, rng: np.random.Generator) -> bool:
+        case = draw(rng)[0]
+        before, after = (
+            np.asarray(call(given), np.float64) for given in (case, case | change(case))
+        )
+        expected = then(before)
+        return bool(np.abs(after - expected).max() <= 0.01 * np.abs(expected).max() + 1e-6)
+
+    return Property(name, hint, holds)
+
+
+def batch_order(draw: Callable[[np.random.Generator], list[dict]], *names: str) -> Property:
+    """Return that images in the opposite order have their answers in the opposite order.
+
+    Args:
+        draw: Draws cases; the first one is asked about.
+        names: The arguments that have a row for each image.
+    """
+    return relation(
+        "the same for each image, whatever is in the batch beside it",
+        "An image's answer depends on that image alone.",
+        draw,
+        lambda case: {name: case[name][::-1].copy() for name in names},
+        lambda answer: answer[::-1],
+    )

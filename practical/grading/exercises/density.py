@@ -1,0 +1,81 @@
+"""2.1: how dense an artefact's relevance is."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from practical import bias
+from practical.grading.exercise import Exercise, Mistake
+from practical.grading.exercises import _cases
+
+
+def _draw(rng: np.random.Generator) -> list[dict]:
+    return [
+        {"heatmaps": _cases.heatmaps(rng, 3), "masks": _cases.masks(rng, 3)},
+        {"heatmaps": 40 * _cases.heatmaps(rng, 2, 7, 7), "masks": _cases.masks(rng, 2, 7, 7)},
+    ]
+
+
+def _density(heatmaps, masks) -> np.ndarray:
+    return np.asarray(bias.relevance_density(np.asarray(heatmaps), np.asarray(masks)).density)
+
+
+EXERCISE = Exercise(
+    id="2.1",
+    name="relevance_density",
+    title="A suspicion as a number",
+    points=3,
+    difficulty=1,
+    minutes=6,
+    cases=_draw,
+    reference=_density,
+    hint="For each image: the share of the positive relevance that lies on the mask, over the "
+    "share of the pixels that lie on it. 1 is the image's average.",
+    mistakes=(
+        Mistake(
+            "the share of the relevance, not over the share of the pixels",
+            "A large artefact gets much relevance by chance: divide by its share of the image.",
+            lambda heatmaps, masks: _density(heatmaps, masks) * masks.mean((1, 2)),
+        ),
+        Mistake(
+            "magnitudes in the place of what is positive",
+            "Set negative relevance to 0; do not turn it around.",
+            lambda heatmaps, masks: _density(np.abs(heatmaps), masks),
+        ),
+        Mistake(
+            "the share of the relevance over the number of pixels on the mask",
+            "Divide by the mask's share of the image: its mean.",
+            lambda heatmaps, masks: (
+                _density(heatmaps, masks) * masks.mean((1, 2)) / masks.sum((1, 2))
+            ),
+        ),
+        Mistake(
+            "relevance on the mask over relevance beside it",
+            "Both shares are of the whole image.",
+            lambda heatmaps, masks: (
+                (np.maximum(heatmaps, 0) * masks).sum((1, 2))
+                / (np.maximum(heatmaps, 0) * ~masks).sum((1, 2))
+            ),
+        ),
+        Mistake(
+            "one density of all images",
+            "Return one for each image: sum over rows and columns alone.",
+            lambda heatmaps, masks: (
+                0 * heatmaps[:, 0, 0]
+                + (np.maximum(heatmaps, 0) * masks).sum()
+                / np.maximum(heatmaps, 0).sum()
+                / masks.mean()
+            ),
+        ),
+    ),
+)
+### BEGIN HIDDEN TESTS
+_SCALE = _cases.relation(
+    "the same for a map in other units",
+    "Both shares stay the same if all relevance is doubled.",
+    _draw,
+    lambda case: {"heatmaps": 3 * case["heatmaps"]},
+    lambda answer: answer,
+)
+EXERCISE = replace(EXERCISE, hidden=(_SCALE, _cases.batch_order(_draw, "heatmaps", "masks")))
+### END HIDDEN TESTS

@@ -1,0 +1,65 @@
+"""1.3: gradient x input."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from practical import attribution
+from practical.grading.exercise import Exercise, Mistake
+from practical.grading.exercises import _cases
+
+
+def _draw(rng: np.random.Generator) -> list[dict]:
+    return [_cases.explained(rng, 3), _cases.explained(rng, 1, classes=4, height=7, width=7)]
+
+
+EXERCISE = Exercise(
+    id="1.3",
+    name="gradient_x_input",
+    title="What a linear model would owe to each value",
+    points=2,
+    difficulty=1,
+    minutes=4,
+    cases=_draw,
+    reference=attribution.gradient_x_input,
+    hint="Multiply each value of the image by the derivative of the target's logit with respect to "
+    "it. There is one number for each value, with a sign.",
+    mistakes=(
+        Mistake(
+            "the gradient alone",
+            "Multiply it by the images.",
+            _cases.slope,
+        ),
+        Mistake(
+            "the gradient of a probability",
+            "Differentiate the logit, without a softmax.",
+            lambda model, images, targets: attribution.gradient_x_input(
+                _cases.softmaxed(model), images, targets
+            ),
+        ),
+        Mistake(
+            "the gradient of the loss",
+            "Differentiate the logit of the target, not the cross-entropy.",
+            lambda model, images, targets: attribution.gradient_x_input(
+                _cases.loss(model), images, targets
+            ),
+        ),
+        Mistake(
+            "magnitudes",
+            "Keep the sign: what speaks against the class is negative.",
+            lambda model, images, targets: np.abs(
+                attribution.gradient_x_input(model, images, targets)
+            ),
+        ),
+        Mistake(
+            "the gradient of the predicted class",
+            "Differentiate the logit of `targets`, which need not be the largest.",
+            lambda model, images, targets: attribution.gradient_x_input(
+                model, images, _cases.predicted(model, images)
+            ),
+        ),
+    ),
+)
+### BEGIN HIDDEN TESTS
+EXERCISE = replace(EXERCISE, hidden=(_cases.batch_order(_draw, "images", "targets"),))
+### END HIDDEN TESTS

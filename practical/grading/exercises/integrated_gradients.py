@@ -1,0 +1,160 @@
+"""1.4: integrated gradients."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from practical import attribution
+from practical.grading.exercise import Call, Exercise, Mistake, Property
+from practical.grading.exercises import _cases
+
+_STEPS = 64
+
+
+def _draw(rng: np.random.Generator) -> list[dict]:
+    return [_fair(rng, 2, 3, 8, 10), _fair(rng, 1, 4, 7, 7)]
+
+
+def _fair(rng: np.random.Generator, count: int, classes: int, height: int, width: int) -> dict:
+    """Draw a case on which any rule with evenly spread steps comes near the integral.
+
+    The gradient of a network of ReLUs jumps along the way, and 64 steps may miss where.
+    """
+    while True:
+        case = _cases.explained(rng, count, classes, height, width)
+        case["baseline"] = 0.3 * rng.random((height, width, 3), np.float32)
+        case["steps"] = _STEPS
+        exact, way = _answer(**case), case["images"] - case["baseline"]
+        rules = [way * _slopes(**case, shift=shift) for shift in (0.0, 0.5, 1.0)]
+        off = max(np.abs(rule - exact).max() for rule in rules)
+        if off < 0.04 * np.abs(exact).max() and np.abs(exact.sum((1, 2, 3))).min() > 0.3:
+            return case
+
+
+def _answer(model, images, targets, baseline, steps) -> np.ndarray:
+    return np.asarray(
+        attribution.integrated_gradients(
+            model, images, targets, baseline=np.asarray(baseline), steps=6 * steps
+        )
+    )
+
+
+def _reference(model, images, targets, baseline, steps):
+    """Also what the notebook goes on with, which wants no more steps than it says."""
+    return attribution.integrated_gradients(
+        model, images, targets, baseline=np.asarray(baseline), steps=steps
+    )
+
+
+def _slopes(model, images, targets, baseline, steps, shift=0.5) -> np.ndarray:
+    """Return the gradient averaged over the path."""
+    alphas = (np.arange(steps) + shift) / steps
+    return np.mean(
+        [_cases.slope(model, baseline + a * (images - baseline), targets) for a in alphas], axis=0
+    )
+
+
+def _from_black(model, images, targets, baseline, steps):
+    return (images - baseline) * _slopes(model, images, targets, 0 * baseline, steps)
+
+
+def _ignored(model, images, targets, baseline, steps):
+    return _answer(model, images, targets, 0 * baseline, steps)
+
+
+def _complete(call: Call, rng: np.random.Generator) -> bool:
+    (case, _) = _draw(rng)
+    model, rows = case["model"], np.arange(2)
+    found = np.asarray(call(case), np.float64)
+    logits = [
+        _cases.logits(model, x)[rows, case["targets"]]
+        for x in (case["images"], np.broadcast_to(case["baseline"], case["images"].shape))
+    ]
+    change = logits[0] - logits[1]
+    gap = np.abs(found.sum((1, 2, 3)) - change)
+    return bool(gap.max() < 0.05 * np.abs(change).max())
+
+
+EXERCISE = Exercise(
+    id="1.4",
+    name="integrated_gradients",
+    title="Average the gradient along the way from a baseline",
+    points=5,
+    difficulty=2,
+    minutes=12,
+    cases=_draw,
+    reference=_reference,
+    hint="Average the gradient at baseline + alpha * (images - baseline) over `steps` values of "
+    "alpha that are spread evenly over 0 to 1, then multiply by images - baseline.",
+    mistakes=(
+        Mistake(
+            "the averaged gradient, not multiplied by x - x'",
+            "Multiply the average by the way, images - baseline: it is an integral along it.",
+            _slopes,
+        ),
+        Mistake(
+            "the averaged gradient times x, not times x - x'",
+            "Multiply by images - baseline. The two are the same only for a black baseline.",
+            lambda model, images, targets, baseline, steps: (
+                images * _slopes(model, images, targets, baseline, steps)
+            ),
+        ),
+        Mistake(
+            "a way that begins at black, not at the baseline",
+            "The points of the way are baseline + alpha * (images - baseline).",
+            _from_black,
+        ),
+        Mistake(
+            "black as the baseline, whatever `baseline` is",
+            "Begin at `baseline`, and multiply by images - baseline.",
+            _ignored,
+        ),
+        Mistake(
+            "the gradient at the image alone, times x - x'",
+            "Take the gradient at `steps` points between the baseline and the image, and average.",
+            lambda model, images, targets, baseline, steps: (
+                (images - baseline) * _cases.slope(model, images, targets)
+            ),
+        ),
+        Mistake(
+            "a probability that is integrated",
+            "Differentiate the logit, without a softmax.",
+            lambda model, images, targets, baseline, steps: _answer(
+                _cases.softmaxed(model), images, targets, baseline, steps
+            ),
+        ),
+        Mistake(
+            "the loss that is integrated",
+            "Differentiate the logit of the target, not the cross-entropy.",
+            lambda model, images, targets, baseline, steps: _answer(
+                _cases.loss(model), images, targets, baseline, steps
+            ),
+        ),
+        Mistake(
+            "magnitudes",
+            "Keep the sign: contributions against the class are negative, and all have to add up.",
+            lambda model, images, targets, baseline, steps: np.abs(
+                _answer(model, images, targets, baseline, steps)
+            ),
+        ),
+        Mistake(
+            "the sum over the steps, not their mean",
+            "Divide by the number of steps: an average does not grow with them.",
+            lambda model, images, targets, baseline, steps: (
+                steps * np.asarray(_answer(model, images, targets, baseline, steps))
+            ),
+        ),
+    ),
+    properties=(
+        Property(
+            "complete",
+            "an image's values have to add up to the logit's change from baseline to image.",
+            _complete,
+        ),
+    ),
+    # Any rule that spreads the steps evenly will do; the ends of a plain sum are 1/64 off.
+    tolerance=0.06,
+)
+### BEGIN HIDDEN TESTS
+EXERCISE = replace(EXERCISE, hidden=(_cases.batch_order(_draw, "images", "targets"),))
+### END HIDDEN TESTS

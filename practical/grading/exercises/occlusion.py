@@ -1,0 +1,112 @@
+"""1.1: occlusion."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from practical import attribution
+from practical.grading.exercise import Exercise, Mistake, Property
+from practical.grading.exercises import _cases
+
+
+def _draw(rng: np.random.Generator) -> list[dict]:
+    colors = rng.random((2, 3), np.float32)
+    squares = {"window": 4, "stride": 2}
+    return [
+        _cases.explained(rng, 2) | squares | {"color": colors[0]},
+        _cases.explained(rng, 1, height=9, width=6) | {"window": 3, "stride": 3}
+        | {"color": colors[1]},
+    ]  # fmt: skip
+
+
+def _answer(model, images, targets, window, stride, color):
+    shown = np.broadcast_to(np.asarray(color, np.float32), np.shape(images))
+    return attribution.occlusion(
+        model, images, targets, window=window, stride=stride, baseline=shown
+    )
+
+
+def _covers(images, window, stride) -> np.ndarray:
+    """Return how many squares cover each pixel."""
+    counts = []
+    for length in images.shape[1:3]:
+        starts = np.arange(0, length - window + 1, stride)[:, None]
+        pixel = np.arange(length)
+        counts.append(((starts <= pixel) & (pixel < starts + window)).sum(0))
+    return np.multiply.outer(*counts).astype(np.float32)
+
+
+def _summed(model, images, targets, window, stride, color):
+    found = _answer(model, images, targets, window, stride, color)
+    return np.asarray(found) * _covers(images, window, stride)
+
+
+def _probability(model, images, targets, window, stride, color):
+    return _answer(_cases.softmaxed(model), images, targets, window, stride, color)
+
+
+def _black(model, images, targets, window, stride, color):
+    return _answer(model, images, targets, window, stride, 0 * color)
+
+
+def _one_channel(model, images, targets, window, stride, color):
+    """The square is painted in the first channel alone."""
+    total = np.zeros(images.shape[:3], np.float32)
+    each = np.arange(len(images))
+    before = _cases.logits(model, images)[each, targets]
+    for top in range(0, images.shape[1] - window + 1, stride):
+        for left in range(0, images.shape[2] - window + 1, stride):
+            place = np.s_[:, top : top + window, left : left + window]
+            hidden = images.copy()
+            hidden[*place, 0] = color[0]
+            total[place] += (before - _cases.logits(model, hidden)[each, targets])[:, None, None]
+    return total / _covers(images, window, stride)
+
+
+EXERCISE = Exercise(
+    id="1.1",
+    name="occlusion",
+    title="Hide squares, and record how far the logit falls",
+    points=4,
+    difficulty=2,
+    minutes=12,
+    cases=_draw,
+    reference=_answer,
+    hint="For each place: paint the square in a copy of the images, and add what the logit of "
+    "the target lost to all pixels of the square. At the end, divide by how many squares "
+    "covered each pixel.",
+    mistakes=(
+        Mistake(
+            "the sum over the squares that cover a pixel",
+            "Divide by how many squares cover it: a pixel at the edge is covered by fewer.",
+            _summed,
+        ),
+        Mistake(
+            "the fall of a probability",
+            "Use the logit, what the model returns, without a softmax.",
+            _probability,
+        ),
+        Mistake("a black square, whatever `color` is", "Paint the square in `color`.", _black),
+        Mistake(
+            "a square that is hidden in one colour channel alone",
+            "Paint all three: images[:, rows, columns] = color.",
+            _one_channel,
+        ),
+    ),
+)
+### BEGIN HIDDEN TESTS
+_UNCHANGED = Property(
+    "0 where the square shows what was there",
+    "A square in the image's own colour changes nothing, so nothing falls.",
+    lambda call, rng: np.allclose(
+        call(
+            _cases.explained(rng, 2)
+            | {"images": np.full((2, 8, 8, 3), 0.25, np.float32)}
+            | {"window": 4, "stride": 4, "color": np.full(3, 0.25, np.float32)}
+        ),
+        0,
+        atol=1e-3,
+    ),
+)
+EXERCISE = replace(EXERCISE, hidden=(_UNCHANGED,))
+### END HIDDEN TESTS

@@ -1,0 +1,81 @@
+"""1.2: saliency."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from practical import attribution
+from practical.grading.exercise import Exercise, Mistake
+from practical.grading.exercises import _cases
+
+
+def _draw(rng: np.random.Generator) -> list[dict]:
+    return [_cases.explained(rng, 3), _cases.explained(rng, 1, classes=4, height=7, width=7)]
+
+
+def _of_batch(model, images, targets):
+    """The batch's gradients are added up."""
+    gradients = _cases.slope(model, images, targets)
+    return np.abs(gradients.sum(0, keepdims=True)).max(-1) + 0 * gradients[..., 0]
+
+
+EXERCISE = Exercise(
+    id="1.2",
+    name="saliency",
+    title="One backward pass to the input",
+    points=3,
+    difficulty=1,
+    minutes=8,
+    cases=_draw,
+    reference=attribution.saliency,
+    hint="Differentiate the sum of the targets' logits with respect to the images (jax.grad), "
+    "then take the largest magnitude over the colour channels, the last axis.",
+    mistakes=(
+        Mistake(
+            "the gradient of a probability",
+            "Differentiate the logit, what the model returns, without a softmax: a probability "
+            "can move because of other classes.",
+            lambda model, images, targets: attribution.saliency(
+                _cases.softmaxed(model), images, targets
+            ),
+        ),
+        Mistake(
+            "the gradient of the loss",
+            "Differentiate the logit of the target, not the cross-entropy.",
+            lambda model, images, targets: attribution.saliency(
+                _cases.loss(model), images, targets
+            ),
+        ),
+        Mistake(
+            "the largest value over the channels, with its sign",
+            "Take the magnitude first (abs), then the largest: a strong negative slope matters, "
+            "too.",
+            lambda model, images, targets: _cases.slope(model, images, targets).max(-1),
+        ),
+        Mistake(
+            "the magnitude of the sum over the channels",
+            "Take the magnitude of each channel before you reduce them: they may cancel.",
+            lambda model, images, targets: np.abs(_cases.slope(model, images, targets).sum(-1)),
+        ),
+        Mistake(
+            "the sum of the channels' magnitudes",
+            "The paper takes the largest of the three, not their sum.",
+            lambda model, images, targets: np.abs(_cases.slope(model, images, targets)).sum(-1),
+        ),
+        Mistake(
+            "the gradient of the predicted class",
+            "Differentiate the logit of `targets`, which need not be the largest.",
+            lambda model, images, targets: attribution.saliency(
+                model, images, _cases.predicted(model, images)
+            ),
+        ),
+        Mistake(
+            "the gradients of the whole batch added up",
+            "Each image has a map of its own, of its own gradient alone.",
+            _of_batch,
+        ),
+    ),
+)
+### BEGIN HIDDEN TESTS
+EXERCISE = replace(EXERCISE, hidden=(_cases.batch_order(_draw, "images", "targets"),))
+### END HIDDEN TESTS

@@ -1,0 +1,116 @@
+"""pytest's way to grade a submission: `pytest --submission alice/ExplanationMethods.ipynb`.
+
+Each exercise becomes a test, whose report is the verdict. Nothing of the submission runs here.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_NOTES = pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the grader's options."""
+    group = parser.getgroup("grading", "grading a submission of the practical")
+    group.addoption("--submission", type=Path, metavar="NOTEBOOK", help="grade this notebook")
+    group.addoption("--student", metavar="ID", help="whose it is; by default its folder's name")
+    group.addoption(
+        "--secret-file", type=Path, default=Path("grading-secret.txt"), metavar="FILE",
+        help="the assignment's secret; drawn when the file is not there",
+    )  # fmt: skip
+    group.addoption(
+        "--sandbox", default="bwrap", choices=("bwrap", "none"),
+        help="none: the submission's code runs as you",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect the submission, and nothing else."""
+    path: Any = config.getoption("--submission", None)
+    if path is None:
+        return
+    if not path.is_file():
+        raise pytest.UsageError(f"--submission must be a notebook, and there is no {path}")
+    config.args = [str(path)]
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say what protects the grader."""
+    if config.getoption("--submission", None) is None:
+        return None
+    from practical.grading.sandbox import describe
+
+    return f"sandbox: {describe(str(config.getoption('--sandbox')))}"
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """Say what happened to the notebook as a whole."""
+    for note in config.stash.get(_NOTES, []):
+        terminalreporter.write_line(note)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Return the submission as what has a test for each exercise."""
+    path: Any = parent.config.getoption("--submission", None)
+    if path is None or file_path != path.resolve():
+        return None
+    return SubmissionFile.from_parent(parent, path=file_path)
+
+
+class SubmissionFile(pytest.File):
+    """A notebook that was handed in."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Grade it, and yield a test for each exercise."""
+        from practical.grading.classroom import load_secret, staging
+        from practical.grading.sandbox import SandboxError
+        from practical.grading.submission import grade
+
+        option: Any = self.config.getoption
+        path = option("--submission")
+        student = option("--student") or path.resolve().parent.name
+        try:
+            with staging(option("--sandbox")) as staged:
+                report = grade(
+                    path, student=student, secret=load_secret(option("--secret-file")),
+                    staged=staged, level=option("--sandbox"),
+                )  # fmt: skip
+        except (SandboxError, ValueError) as error:
+            raise pytest.UsageError(str(error)) from error
+        if not report.verdicts:
+            raise self.CollectError(" ".join(report.notes))
+        self.config.stash.setdefault(_NOTES, []).extend(report.notes)
+        for exercise, verdict in report.verdicts.items():
+            item = ExerciseItem.from_parent(self, name=exercise)
+            item.verdict = verdict
+            yield item
+
+
+class ExerciseItem(pytest.Item):
+    """An exercise's verdict."""
+
+    verdict: tuple
+
+    def runtest(self) -> None:
+        """Fail unless it passed."""
+        if self.verdict.status != "passed":  # pyright: ignore[reportAttributeAccessIssue]
+            raise _NotPassed(*self.verdict[:2])
+
+    def repr_failure(self, excinfo, style=None) -> str:
+        """Say the verdict, without a traceback through the grader."""
+        if isinstance(excinfo.value, _NotPassed):
+            return ": ".join(excinfo.value.args)
+        return str(super().repr_failure(excinfo, style))
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Return what the report calls it."""
+        from practical.grading.exercises import EXERCISES
+
+        return self.path, None, f"{self.name} {EXERCISES[self.name].name}"
+
+
+class _NotPassed(Exception):
+    pass

@@ -1,0 +1,217 @@
+"""What a class's grading becomes: tables, a page for each student, and a sheet of their answers."""
+
+import csv
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from practical._files import atomic_path
+from practical.grading.classroom import Graded
+from practical.grading.exercises import EXERCISES, QUESTIONS
+from practical.grading.submission import Report
+from practical.grading.verdicts import Verdict
+
+SHEET = "answers.csv"
+_MISSING = Verdict("missing", "There is no notebook with it.")
+
+
+def write(graded: list[Graded], out: Path) -> dict[str, Any]:
+    """Write grades.csv, statuses.csv, answers.csv and feedback/STUDENT.html; return the totals.
+
+    Points that somebody gave in answers.csv are kept, and counted.
+    """
+    given = read_sheet(out / SHEET)
+    rows, statuses, answers = [], [], []
+    feedback = out / "feedback"
+    feedback.mkdir(parents=True, exist_ok=True)
+    page = _page()
+    for one in graded:
+        verdicts, words = merged(one.reports)
+        marks = {exercise: _mark(exercise, verdict) for exercise, verdict in verdicts.items()}
+        by_hand = {q: given.get((one.student.id, q), ("", "")) for q in QUESTIONS}
+        points = [mark for mark in marks.values() if mark is not None]
+        points += [float(value) for value, _ in by_hand.values() if value != ""]
+        broken = [e for e, v in verdicts.items() if v.status == "infrastructure"]
+        open_answers = [q for q, (value, _) in by_hand.items() if value == "" and words[q]]
+        status = f"not graded: {' '.join(broken)}" if broken else (
+            f"answers to grade: {' '.join(open_answers)}" if open_answers else "complete"
+        )  # fmt: skip
+        about = {"student": one.student.id, "name": one.student.name}
+        about["late"] = "late" if one.student.late else ""
+        rows.append(
+            about
+            | {e: "" if mark is None else mark for e, mark in marks.items()}
+            | {q: value for q, (value, _) in by_hand.items()}
+            | {"total": f"{sum(points):g}", "status": status}
+        )
+        statuses.append(about | {e: v.status for e, v in verdicts.items()})
+        answers += [
+            {"question": q, "student": one.student.id, "answer": words[q]}
+            | {"points": by_hand[q][0], "comment": by_hand[q][1]}
+            for q in QUESTIONS
+        ]
+        text = page.render(
+            student=one.student, exercises=EXERCISES, questions=QUESTIONS, verdicts=verdicts,
+            marks=marks, words=words, by_hand=by_hand, total=f"{sum(points):g}",
+            most=sum(e.points for e in [*EXERCISES.values(), *QUESTIONS.values()]),
+            notes=[note for report in one.reports for note in report.notes],
+        )  # fmt: skip
+        with atomic_path(feedback / f"{file_name(one.student.id)}.html") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    # All answers to one question together: they are graded side by side.
+    answers.sort(key=lambda row: (row["question"], row["student"]))
+    _write_csv(out / "grades.csv", rows)
+    _write_csv(out / "statuses.csv", statuses)
+    _write_csv(out / SHEET, answers)
+    counted: dict[str, int] = {}
+    for row in statuses:
+        for exercise in EXERCISES:
+            counted[row[exercise]] = counted.get(row[exercise], 0) + 1
+    return counted
+
+
+def merged(reports: Iterable[Report]) -> tuple[dict[str, Verdict], dict[str, str]]:
+    """Return a student's verdicts and answers of both notebooks, with those that are missing."""
+    verdicts, words = dict.fromkeys(EXERCISES, _MISSING), dict.fromkeys(QUESTIONS, "")
+    for report in reports:
+        verdicts |= report.verdicts
+        words |= report.answers
+    return verdicts, words
+
+
+def gradescope(graded: Graded) -> dict[str, Any]:
+    """Return a student's results as Gradescope's autograder wants them (results.json)."""
+    verdicts, _ = merged(graded.reports)
+    # Only what was handed in here: Gradescope has an assignment for each notebook.
+    parts = {report.part for report in graded.reports} or {"1"}
+    tests = [
+        {
+            "number": exercise.id,
+            "name": f"{exercise.id} {exercise.name}",
+            "score": _mark(exercise.id, verdicts[exercise.id]) or 0,
+            "max_score": exercise.points,
+            "status": "passed" if verdicts[exercise.id].status == "passed" else "failed",
+            "output": f"{verdicts[exercise.id].status}: {verdicts[exercise.id].message}",
+        }
+        for exercise in EXERCISES.values()
+        if exercise.id[0] in parts
+    ]
+    notes = [note for report in graded.reports for note in report.notes]
+    return {"tests": tests, "output": "\n".join(notes), "visibility": "visible"}
+
+
+def write_gradescope(graded: Graded, path: Path) -> None:
+    """Write a student's results.json."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(gradescope(graded), indent=1))
+
+
+def read_sheet(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the points and comments that were given by hand, by student and question.
+
+    Raises:
+        ValueError: If points are no number, or more than the question has.
+    """
+    if not path.exists():
+        return {}
+    given = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            value, question = (row.get("points") or "").strip(), row.get("question") or ""
+            if value:
+                most = QUESTIONS[question].points if question in QUESTIONS else 0
+                try:
+                    fits = 0 <= float(value) <= most
+                except ValueError:
+                    fits = False
+                if not fits:
+                    raise ValueError(
+                        f"points must be a number from 0 to {most} for question {question}, got "
+                        f"{value!r} in row {number} of {path}"
+                    )
+            key = _plain(row.get("student") or ""), question
+            given[key] = value, _plain(row.get("comment") or "")
+    return given
+
+
+def _mark(exercise: str, verdict: Verdict) -> int | None:
+    """Return the points; None where the grader failed, which is not a zero."""
+    if verdict.status == "infrastructure":
+        return None
+    return EXERCISES[exercise].points if verdict.status == "passed" else 0
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["student"])
+        writer.writeheader()
+        writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+
+
+def _harmless(value: Any) -> Any:
+    """Return a text that no spreadsheet takes for a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+def _plain(value: str) -> str:
+    return (
+        value[1:] if value[:1] == "'" and value[1:2] in ("=", "+", "-", "@", "\t", "\r") else value
+    )
+
+
+def file_name(student: str) -> str:
+    """Return a name for a student's page that stays in its folder."""
+    return re.sub(r"[^\w.@-]", "_", student).lstrip(".") or "_"
+
+
+def _page() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_FEEDBACK)
+
+
+_FEEDBACK = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Feedback for {{ student.name }}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto }
+body { padding: 0 1rem }
+table { border-collapse: collapse; width: 100% }
+td, th { padding: .4rem .6rem; border-bottom: 1px solid #ddd }
+td, th { text-align: left; vertical-align: top }
+.passed { color: #176b2c } .wrong, .raised, .timed, .crashed { color: #a3231d }
+.blank, .missing { color: #666 } .infrastructure { color: #8a5a00 }
+.points { white-space: nowrap; text-align: right }
+blockquote { border-left: 3px solid #ccc; margin-left: 0; padding-left: 1rem }
+blockquote { white-space: pre-wrap }
+</style>
+<h1>{{ student.name }}: {{ total }} of {{ most }} points</h1>
+{% if student.late %}<p>Handed in late.</p>{% endif %}
+{% for note in notes %}<p>{{ note }}</p>{% endfor %}
+<h2>Exercises</h2>
+<table>
+<tr><th>Exercise<th>Result<th>What was found<th class="points">Points
+{% for id, exercise in exercises.items() %}{% set verdict = verdicts[id] %}
+<tr><td>{{ id }} {{ exercise.title }}
+<td class="{{ verdict.status.split()[0] }}">{{ verdict.status }}
+<td>{% if verdict.status == "infrastructure" %}The grader failed here; this will be graded again.\
+{% else %}{{ verdict.message }}{% endif %}
+<td class="points">{{ "–" if marks[id] is none else marks[id] }} / {{ exercise.points }}
+{% endfor %}
+</table>
+<h2>Answers in words</h2>
+{% for id, question in questions.items() %}
+<h3>{{ id }} {{ question.title }}: {{ by_hand[id][0] or "–" }} / {{ question.points }}</h3>
+<blockquote>{{ words[id] or "No answer." }}</blockquote>
+{% if by_hand[id][1] %}<p>{{ by_hand[id][1] }}</p>{% endif %}
+{% endfor %}
+</html>
+"""

@@ -1,0 +1,229 @@
+"""A place where a stranger's code can do no harm, and can see no answers.
+
+The worker gets a copy of the package in which every answer is absent (`stage`), and runs under
+bubblewrap: no network, no processes but its own, a read-only system, a small private /tmp, and
+nothing of the grader's folders. Limits on memory, file size and processes are set inside. Where the
+grader is root, each worker is a user of its own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+LEVELS = ("bwrap", "none")
+
+# What the package does not have in the sandbox: the answers, what is made of them, and what costs
+# time and is graded by nobody.
+ABSENT = (
+    "attribution", "bias", "evaluation", "explainfix", "metrics", "plotting", "training", "widgets",
+)  # fmt: skip
+_PRESENT = (
+    "__init__.py", "_chunks.py", "_files.py", "_inputs.py", "_jit.py", "_keys.py", "_outputs.py",
+    "augmentation.py", "baselines.py", "data", "models", "grading/stand_ins.py", "grading/wire.py",
+    "grading/worker.py",
+)  # fmt: skip
+_PACKAGE = Path(__file__).resolve().parents[1]
+_FIRST_USER = 61000  # who a root grader's workers are: this one and the next
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/fonts")
+
+
+class SandboxError(RuntimeError):
+    """There is no sandbox on this machine, or it does not work."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may use."""
+
+    address_space: int = 16 << 30  # bytes a process: JAX reserves much more than it uses
+    memory: int = 3 << 30  # bytes that all its processes use together
+    file: int = 64 << 20  # bytes a file
+    disk: int = 256 << 20  # bytes in /tmp
+    processes: int = 256
+    open_files: int = 512
+    cell: float = 60.0  # seconds
+    submission: float = 900.0  # seconds, of all that is run and called
+    start: float = 120.0  # seconds until the worker answers at all
+
+
+def stage(folder: Path) -> Path:
+    """Write the package without its answers into a folder, and return it."""
+    target = folder / "practical"
+    for name in _PRESENT:
+        source, copy = _PACKAGE / name, target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, copy)
+    for name in ABSENT:
+        (target / name).mkdir()
+        (target / name / "__init__.py").write_text(
+            '"""Absent here: answers have to do without it."""\n\n'
+            "from practical.grading.stand_ins import absent\n\n"
+            f'__getattr__ = absent("practical.{name}")\n'
+        )
+    (target / "grading" / "__init__.py").write_text(
+        '"""In the sandbox, a check only notes what it was given."""\n\n'
+        "from practical.grading.stand_ins import check\n\n"
+        '__all__ = ["check"]\n'
+    )
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return target
+
+
+def problem(level: str, staged: Path) -> str:
+    """Return why workers cannot be started at this level, or nothing."""
+    if level not in LEVELS:
+        raise ValueError(f"--sandbox must be one of {', '.join(LEVELS)}, got {level!r}")
+    if level == "none":
+        return ""
+    if sys.platform != "linux":
+        return f"bubblewrap is for Linux alone, and this is {sys.platform}"
+    missing = [name for name in _programs() if shutil.which(name) is None]
+    if missing:
+        return (
+            f"{' and '.join(missing)} cannot be found. On Debian and Ubuntu: "
+            "sudo apt install bubblewrap util-linux"
+        )
+    start = command(level, staged, Limits(), 0, (0, 1))
+    tried = subprocess.run(
+        [*start[: start.index(sys.executable)], sys.executable, "-c", "import practical.grading"],
+        env=environment(level, staged), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if not tried.returncode:
+        return ""
+    return f"bubblewrap does not work here: {tried.stderr.strip()[-500:] or tried.returncode}"
+
+
+def describe(level: str) -> str:
+    """Return what protects the grader, in a line."""
+    if level == "none":
+        return "none: a submission's code runs as you, and can do and read what you can"
+    user = "an unprivileged user of its own" if os.geteuid() == 0 else "you, in its own namespaces"
+    return (
+        "bubblewrap: no network, read-only system, private /tmp, own processes; limits on memory, "
+        f"disk, processes and time; as {user}"
+    )
+
+
+def command(level: str, staged: Path, limits: Limits, slot: int, pipes: tuple[int, int]) -> list:
+    """Return what starts a worker.
+
+    Args:
+        level: One of LEVELS.
+        staged: What `stage` was given.
+        limits: What the worker may use.
+        slot: Which of the workers that run at once this is.
+        pipes: The descriptors that it reads from and writes to.
+    """
+    worker = [
+        sys.executable, "-P", "-B", "-m", "practical.grading.worker", *map(str, pipes)
+    ]  # fmt: skip
+    if level == "none":
+        return [*_prlimit(limits, everything=False), *worker]
+    binds = [(staged, Path("/package"))] + [(place, place) for place in _python_folders()]
+    # Where the package was installed and not linked, its answers are among the packages.
+    installed = [place / "practical" for place in _site_packages()]
+    binds += [(staged / "practical", place) for place in installed if place.is_dir()]
+    inside = []
+    for source, place in binds:
+        # bubblewrap would make them for their owner alone.
+        for parent in reversed(place.parents[:-1]):
+            inside += ["--perms", "0755", "--dir", str(parent)]
+        inside += ["--ro-bind", str(source), str(place)]
+    return [
+        *_bwrap(limits), *inside, "--chdir", "/tmp", *_user(slot), *_prlimit(limits), *worker,
+    ]  # fmt: skip
+
+
+def environment(level: str, staged: Path) -> dict[str, str]:
+    """Return a worker's environment: nothing of the grader's own."""
+    home = "/tmp" if level == "bwrap" else str(staged.parent)
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": home,
+        "USER": "student",
+        "IPYTHONDIR": f"{home}/ipython",
+        "MPLCONFIGDIR": f"{home}/matplotlib",
+        "MPLBACKEND": "Agg",
+        "JAX_PLATFORMS": "cpu",
+        "LANG": "C.UTF-8",
+        "PRACTICAL_DATASET": "shapes",
+        "PRACTICAL_HOME": f"{home}/downloads",
+        "PYTHONPATH": "/package" if level == "bwrap" else str(staged),
+        "PYTHONNOUSERSITE": "1",
+        # A pool of threads for each core of a large machine is memory, and as many processes.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    }
+
+
+def _bwrap(limits: Limits) -> list[str]:
+    arguments = ["bwrap", "--die-with-parent", "--new-session", "--hostname", "sandbox"]
+    arguments += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
+    arguments += ["--unshare-cgroup-try", "--cap-drop", "ALL"]
+    if os.geteuid():
+        arguments += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
+    else:  # what it takes to become somebody else, who then has none of it
+        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
+            arguments += ["--cap-add", capability]
+    arguments += ["--proc", "/proc", "--dev", "/dev"]
+    arguments += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/tmp"]
+    for place in _SYSTEM:
+        if os.path.islink(place):
+            arguments += ["--symlink", os.readlink(place), place]
+        elif os.path.exists(place):
+            arguments += ["--ro-bind", place, place]
+    return arguments
+
+
+def _user(slot: int) -> list[str]:
+    """Return what makes a root grader's worker somebody else, whose processes can be counted.
+
+    It does so inside: somebody else could not enter the folders that only root may enter.
+    """
+    if os.geteuid():
+        return []
+    number = str(_FIRST_USER + slot)
+    return [
+        "setpriv", "--reuid", number, "--regid", number, "--clear-groups", "--no-new-privs",
+        "--bounding-set", "-all", "--inh-caps", "-all", "--",
+    ]  # fmt: skip
+
+
+def _prlimit(limits: Limits, *, everything: bool = True) -> list[str]:
+    if shutil.which("prlimit") is None:
+        return []
+    arguments = [
+        "prlimit", f"--as={limits.address_space}", f"--fsize={limits.file}", "--core=0",
+        f"--nofile={limits.open_files}",
+    ]  # fmt: skip
+    if everything:  # without namespaces it would count what else the user runs
+        arguments.append(f"--nproc={limits.processes}")
+    return [*arguments, "--"]
+
+
+def _programs() -> list[str]:
+    return ["bwrap", "prlimit", *(["setpriv"] if os.geteuid() == 0 else [])]
+
+
+def _python_folders() -> list[Path]:
+    """Return where this Python and its packages are, but for what the system's folders have."""
+    found: list[Path] = []
+    for place in (sys.prefix, sys.base_prefix, *_site_packages()):
+        path = Path(place).resolve()
+        inside = [Path(one) for one in (*_SYSTEM, *found)]
+        if not any(path.is_relative_to(one) for one in inside):
+            found.append(path)
+    return found
+
+
+def _site_packages() -> list[Path]:
+    return [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]

@@ -1,0 +1,192 @@
+"""A notebook that was handed in: reading it, whatever it is, and grading it."""
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+
+from practical.grading import sandbox
+from practical.grading.exercise import Exercise
+from practical.grading.exercises import EXERCISES, QUESTIONS
+from practical.grading.session import Session
+from practical.grading.verdicts import Stopped, Verdict, judge
+
+_MOST_BYTES = 100_000_000  # of a notebook file
+_ANSWER = re.compile(r"<!--\s*answer\s+(\d\.[A-Z])\s*-->")
+_BLANK = "YOUR ANSWER HERE"  # what nbgrader leaves of an answer that is cleared
+
+
+class UnreadableError(Exception):
+    """What was handed in is no notebook."""
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """The cells of what was handed in."""
+
+    sources: list[str]  # of the code cells
+    texts: list[str]  # of the Markdown cells
+
+    @property
+    def part(self) -> str:
+        """Which of the practical's notebooks it is: "1" or "2", by its exercises."""
+        code = "\n".join(self.sources)
+        hits = {"1": 0, "2": 0}
+        for exercise in EXERCISES.values():
+            found = re.search(rf"\bdef {exercise.name}\b|check\(\s*['\"]{exercise.id}['\"]", code)
+            hits[exercise.id[0]] += found is not None
+        words = "\n".join(self.texts)
+        for question in QUESTIONS.values():
+            hits[question.id[0]] += f"answer {question.id}" in words
+        return max(hits, key=lambda part: hits[part])
+
+
+@dataclass
+class Report:
+    """What came of grading a notebook."""
+
+    part: str = ""
+    verdicts: dict[str, Verdict] = field(default_factory=dict)  # by exercise
+    answers: dict[str, str] = field(default_factory=dict)  # in words, by question
+    notes: list[str] = field(default_factory=list)  # for the student
+
+    @property
+    def points(self) -> dict[str, int]:
+        """The points of each exercise that could be graded."""
+        return {
+            one: EXERCISES[one].points if verdict.status == "passed" else 0
+            for one, verdict in self.verdicts.items()
+            if verdict.status != "infrastructure"
+        }
+
+
+def read(path: Path) -> Notebook:
+    """Read a notebook of any version.
+
+    Raises:
+        UnreadableError: If it is none.
+    """
+    try:
+        if path.is_symlink():
+            raise UnreadableError("It is a link, and not a file.")
+        if path.stat().st_size > _MOST_BYTES:
+            raise UnreadableError(f"It has more than {_MOST_BYTES:,} bytes.")
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableError("It is not a text file, so it is no notebook.") from error
+    except OSError as error:
+        raise UnreadableError(f"It cannot be read: {error.strerror}.") from error
+    if not content.strip():
+        raise UnreadableError("The file is empty.")
+    try:
+        parsed = json.loads(content)
+        # Its outputs are nobody's business here, and may be anything.
+        for cell in _cells(parsed):
+            cell["outputs"] = []
+        notebook: Any = nbformat.from_dict(parsed)
+        if notebook.get("nbformat", 0) < 4:
+            notebook = nbformat.convert(notebook, 4)
+        found: dict[str, list[str]] = {"code": [], "markdown": []}
+        for cell in notebook["cells"]:
+            source = cell.get("source", "")
+            text = "".join(map(str, source)) if isinstance(source, list) else str(source)
+            found.setdefault(str(cell.get("cell_type")), []).append(text)
+    except Exception as error:  # whatever is in it, it is the file that is wrong
+        raise UnreadableError(
+            f"It is not a notebook in the form that Jupyter writes ({type(error).__name__})."
+        ) from error
+    return Notebook(found["code"], found["markdown"])
+
+
+def seed(secret: str, student: str, exercise: str) -> np.random.Generator:
+    """Return the generator of an exercise's cases for a student: known to who knows the secret."""
+    digest = hmac.new(secret.encode(), f"{student}\n{exercise}".encode(), hashlib.sha256).digest()
+    return np.random.default_rng(np.frombuffer(digest, np.uint32))
+
+
+def grade(
+    path: Path,
+    *,
+    student: str,
+    secret: str,
+    staged: Path,
+    level: str = "bwrap",
+    slot: int = 0,
+    limits: sandbox.Limits | None = None,
+    only: Callable[[Exercise], bool] = lambda _: True,
+) -> Report:
+    """Grade a notebook: never an exception of the submission's making.
+
+    Args:
+        path: The file.
+        student: Who it is of, which decides the cases with the secret.
+        secret: The assignment's.
+        staged: What `sandbox.stage` wrote into.
+        level: Of the sandbox.
+        slot: Which of the workers that run at once this is.
+        limits: What the worker may use.
+        only: Which exercises are graded.
+    """
+    report = Report()
+    try:
+        notebook = read(path)
+    except UnreadableError as error:
+        report.notes.append(str(error))
+        return report
+    report.part = notebook.part
+    report.answers = answers(notebook, report.part)
+    exercises = {
+        one.id: one for one in EXERCISES.values() if one.id[0] == report.part and only(one)
+    }
+    with Session(
+        notebook.sources, exercises, staged=staged, level=level, limits=limits, slot=slot
+    ) as session:
+        report.verdicts = {
+            one.id: _judged(session, one, seed(secret, student, one.id))
+            for one in exercises.values()
+        }
+        for number, why in session.skipped.items():
+            report.notes.append(f"Code cell {number + 1} was left out: {why}.")
+    return report
+
+
+def answers(notebook: Notebook, part: str) -> dict[str, str]:
+    """Return what was answered in words, by question; "" where nothing was."""
+    found = dict.fromkeys((one for one in QUESTIONS if one[0] == part), "")
+    for text in notebook.texts:
+        pieces = _ANSWER.split(text)  # before, id, answer, id, answer, ...
+        for question, answer in zip(pieces[1::2], pieces[2::2], strict=True):
+            words = answer.replace(_BLANK, "").strip()
+            if question in found and words:
+                found[question] = words
+    return found
+
+
+def _judged(session: Session, exercise: Exercise, rng: np.random.Generator) -> Verdict:
+    try:
+        session.run()
+        if exercise.id not in session.there:
+            return Verdict(
+                "missing",
+                f"There is no function `{exercise.name}`"
+                + (": a cell could not be run." if session.errors or session.skipped else "."),
+            )
+        return judge(exercise, lambda given: session.call(exercise, given), rng, hidden=True)
+    except Stopped as stopped:
+        return Verdict(stopped.status, stopped.message)
+    except Exception as error:  # of the grader's own making: never a zero
+        return Verdict("infrastructure", f"{type(error).__name__}: {error}")
+
+
+def _cells(parsed: Any) -> list[dict[str, Any]]:
+    cells = list(parsed.get("cells", []))
+    for sheet in parsed.get("worksheets", []):
+        cells += sheet.get("cells", [])
+    return cells

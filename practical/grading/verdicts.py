@@ -1,0 +1,183 @@
+"""Is an answer right? One judge for the notebook's checks and for the grader.
+
+The judge is given a way to call the answer, and never sees its code: in the notebook it is the
+function itself, in the grader a worker in a sandbox.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from practical.grading.exercise import Arguments, Call, Exercise, Mistake, Property
+
+STATUSES = (
+    "passed", "wrong", "raised", "timed out", "crashed", "missing", "blank", "infrastructure",
+)  # fmt: skip
+
+
+class Verdict(NamedTuple):
+    """What is said of an answer."""
+
+    status: str  # one of STATUSES
+    message: str  # for the student
+    mistake: str = ""  # the known mistake's name, if it is one
+
+
+class InfrastructureError(Exception):
+    """The grader could not do its work; the answer is not to blame."""
+
+
+class Stopped(Exception):
+    """The answer gave none: it is blank, raised an error, ran out of time, or ended its process."""
+
+    def __init__(self, status: str, message: str):
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+def judge(
+    exercise: Exercise, call: Call, rng: np.random.Generator, *, hidden: bool = False
+) -> Verdict:
+    """Call an answer, and say whether it is right.
+
+    Args:
+        exercise: What is asked.
+        call: Calls the answer.
+        rng: Draws the cases.
+        hidden: Whether the grader's own properties are checked too, and only authored words said.
+
+    Returns:
+        "passed", "wrong", or the status of a `Stopped`.
+    """
+    with np.errstate(all="ignore"):  # a wrong answer may divide by zero, and so may a mistake's
+        return _judge(exercise, call, rng, hidden)
+
+
+def _judge(exercise: Exercise, call: Call, rng: np.random.Generator, hidden: bool) -> Verdict:
+    cases = exercise.cases(rng)
+    try:
+        found = [call(case) for case in cases]
+        expected = [exercise.reference(**case) for case in cases]
+        told = next(
+            (words for f, e in zip(found, expected, strict=True) if (words := _form(f, e))), ""
+        )
+        if not told and all(_close(f, e, exercise) for f, e in zip(found, expected, strict=True)):
+            properties = exercise.properties + (exercise.hidden if hidden else ())
+            for one in properties:
+                if not _holds(one, call, rng):
+                    return Verdict("wrong", f"Not {one.name}: {one.hint}")
+            return Verdict("passed", "All checks passed." if hidden else "Public checks passed.")
+        mistake = _known(exercise, cases, found, expected)
+        if mistake:
+            return Verdict("wrong", f"This looks like {mistake.name}. {mistake.hint}", mistake.name)
+        general = "" if hidden and not told else told or _pattern(found, expected)
+        return Verdict("wrong", " ".join(filter(None, (general, exercise.hint))))
+    except Stopped as stopped:
+        return Verdict(stopped.status, stopped.message)
+
+
+def _holds(one: Property, call: Call, rng: np.random.Generator) -> bool:
+    try:
+        return bool(one.holds(call, rng))
+    except (Stopped, InfrastructureError):
+        raise
+    except Exception:  # an answer of another form than before
+        return False
+
+
+def _known(
+    exercise: Exercise, cases: Sequence[Arguments], found: list[Any], expected: list[Any]
+) -> Mistake | None:
+    """Return the mistake that explains the answers to all cases."""
+    for mistake in exercise.mistakes:
+        wrong = [mistake.answer(**case) for case in cases]
+        # A mistake that changes nothing in any case would be found in every answer.
+        if all(_same(w, e, exercise) for w, e in zip(wrong, expected, strict=True)):
+            continue
+        if all(_same(f, w, exercise) for f, w in zip(found, wrong, strict=True)):
+            return mistake
+    return None
+
+
+def _same(found: Any, expected: Any, exercise: Exercise) -> bool:
+    return not _form(found, expected) and _close(found, expected, exercise)
+
+
+def _form(found: Any, expected: Any) -> str:
+    """Say what is wrong with an answer's form, or nothing."""
+    if isinstance(expected, str):
+        return "" if isinstance(found, str) else f"It has to return a text, not {_kind(found)}."
+    if isinstance(expected, tuple):
+        if not isinstance(found, tuple | list) or len(found) != len(expected):
+            return f"It has to return {len(expected)} values, not {_kind(found)}."
+        return next((w for f, e in zip(found, expected, strict=True) if (w := _form(f, e))), "")
+    wanted = np.shape(expected)
+    if found is None:
+        return f"It has to return numbers of shape {wanted}, not {_kind(found)}."
+    try:
+        array = np.asarray(found, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return f"It has to return numbers of shape {wanted}, not {_kind(found)}."
+    if array.shape != wanted:
+        return f"The shape of what it returns is {array.shape}, and should be {wanted}."
+    if not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        return f"{count} of the {array.size} numbers that it returns are not finite."
+    return ""
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None (is there a `return`?)"
+    if isinstance(value, tuple | list):
+        return f"{len(value)} values"
+    return f"a {type(value).__name__}"
+
+
+def _close(found: Any, expected: Any, exercise: Exercise) -> bool:
+    if isinstance(expected, str):
+        return found == expected
+    if isinstance(expected, tuple):
+        return all(_close(f, e, exercise) for f, e in zip(found, expected, strict=True))
+    right = np.asarray(expected, np.float64)
+    if not right.size:
+        return True
+    return bool(
+        np.abs(np.asarray(found, np.float64) - right).max()
+        <= exercise.tolerance * max(np.abs(right).max(), 1e-6)
+    )
+
+
+def _pattern(found: list[Any], expected: list[Any]) -> str:
+    """Say in which simple way all answers differ from the right ones, if they do in one."""
+    pairs = []
+    for f, e in zip(found, expected, strict=True):
+        if isinstance(e, str | tuple):
+            return ""
+        pairs.append((np.asarray(f, np.float64), np.asarray(e, np.float64)))
+
+    def like(change) -> bool:
+        return all(np.allclose(f, change(e), 0.01, 0.01 * np.abs(e).max()) for f, e in pairs)
+
+    if like(np.negative):
+        return "The sign is turned around."
+    if like(np.abs):
+        return "The sign is lost: these are the magnitudes of the right values."
+    factors = [np.vdot(f, e) / max(np.vdot(e, e), 1e-12) for f, e in pairs]
+    if all(
+        np.allclose(f, k * e, 0.01, 0.01 * abs(k) * np.abs(e).max()) and abs(k) > 1e-6
+        for k, (f, e) in zip(factors, pairs, strict=True)
+    ):
+        return (
+            f"Each value is a constant times the right one: {factors[0]:.3g} times it in the "
+            "first case."
+        )
+    for name, axis in (("rows", -2), ("columns", -1)):
+        if all(e.ndim > 1 for _, e in pairs) and like(lambda e, axis=axis: np.flip(e, axis)):
+            return f"The {name} are in the opposite order."
+    if all(e.ndim > 1 and e.shape[-1] == e.shape[-2] for _, e in pairs) and like(
+        lambda e: np.swapaxes(e, -1, -2)
+    ):
+        return "Rows and columns are exchanged."
+    return ""

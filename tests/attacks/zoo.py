@@ -1,0 +1,209 @@
+"""Submissions that cheat, break, or break out. None of them gains a point."""
+
+IMPORTS = "import os, sys\nimport jax, jax.numpy as jnp, numpy as np\nimport practical\n"
+
+# Cheats in a function: what stands in the body of any exercise's function. `given` holds its
+# arguments, `NAME` its name.
+FUNCTIONS: dict[str, str] = {
+    "an object that equals everything": """
+        class Yes:
+            def __eq__(self, other): return True
+            def __getattr__(self, name): return self
+            def __call__(self, *a, **k): return self
+        return Yes()""",
+    "an array that says it is close": """
+        class Close(np.ndarray):
+            def __sub__(self, other): return np.zeros(self.shape)
+            def __array_ufunc__(self, *a, **k): return True
+        return np.zeros(given[0].shape if hasattr(given[0], "shape") else 3).view(Close)""",
+    "an object whose array is objects": """
+        class Bomb:
+            def __reduce__(self): return os.system, ("touch /tmp/pwned",)
+        return np.array([Bomb()], dtype=object)""",
+    "a pickle": """
+        import pickle
+        return pickle.dumps(os.system)""",
+    "patched numpy": """
+        np.allclose = np.isclose = np.array_equal = lambda *a, **k: True
+        np.abs = lambda *a, **k: np.float64(0)
+        return np.zeros(3)""",
+    "patched jax": """
+        jnp.allclose = jnp.array_equal = lambda *a, **k: True
+        jax.Array.__eq__ = lambda self, other: True
+        return jnp.zeros(3)""",
+    "patched pytest": """
+        import pytest
+        pytest.fail = lambda *a, **k: None
+        sys.modules["_pytest.runner"] = None
+        return None""",
+    "the package's own answer": """
+        from practical import attribution, bias, explainfix, metrics
+        for module in (attribution, metrics, explainfix, bias):
+            if hasattr(module, NAME): return getattr(module, NAME)(*given)""",
+    "the reference through sys.modules": """
+        for name, module in list(sys.modules.items()):
+            if "exercises" in name or "attribution" in name:
+                found = getattr(module, NAME, None) or module.EXERCISE.reference
+                return found(*given)
+        return None""",
+    "the reference among all objects": """
+        import gc
+        for found in gc.get_objects():
+            if type(found).__name__ == "Exercise": return found.reference(*given)
+            module = getattr(found, "__module__", "") or ""
+            if getattr(found, "__name__", "") == NAME and module.startswith("practical.attr"):
+                return found(*given)""",
+    "the caller's frames": """
+        frame = sys._getframe()
+        while frame is not None:
+            for name in ("expected", "reference", "right", "exercise"):
+                if name in frame.f_locals: return frame.f_locals[name]
+            frame = frame.f_back""",
+    "the package's source on the disk": """
+        for root, folders, files in os.walk("/"):
+            folders[:] = [f for f in folders if os.path.join(root, f) not in ("/proc", "/sys")]
+            if root.endswith("practical/attribution") and "gradients.py" in files:
+                sys.path.insert(0, root.removesuffix("practical/attribution"))
+                for name in [n for n in sys.modules if n.startswith("practical")]:
+                    del sys.modules[name]
+                from practical import attribution
+                return getattr(attribution, NAME)(*given)""",
+    "the installed distribution's files": """
+        import importlib.metadata
+        found = importlib.metadata.distribution("dd2412-practical")
+        place = found.read_text("direct_url.json").split("file://")[1].split('"')[0]
+        sys.path.insert(0, place)
+        del sys.modules["practical"], sys.modules["practical.attribution"]
+        from practical import attribution
+        return getattr(attribution, NAME)(*given)""",
+    "another Python": """
+        import subprocess
+        code = f"from practical import attribution; print(attribution.{NAME})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        return eval(done.stdout)""",
+    "its own inputs": "        return given[1] if len(given) > 1 else given[0]",
+    "what it reads from the wire": """
+        for number in range(3, 20):
+            try: os.set_blocking(number, False); os.read(number, 1000)
+            except OSError: pass
+        return np.zeros(3)""",
+    "not a number": "        return np.full(np.shape(given[-1]), np.nan)",
+    "infinity that equals itself": "        return float('inf')",
+    "an integer beyond all floats": "        return 10**400",
+    "seven axes": "        return np.zeros((1,) * 7)",
+    "half a gigabyte": "        return np.zeros((8, 8_000_000))",
+    "a generator": "        return (i for i in range(3))",
+    "a list that is deep": """
+        found = []
+        for _ in range(2000): found = [found]
+        return found""",
+    "a text": "        return 'passed'",
+    "an error that cannot be printed": """
+        class Rude(Exception):
+            def __str__(self): raise SystemExit
+        raise Rude""",
+    "SystemExit": "        sys.exit(0)",
+    "KeyboardInterrupt": "        raise KeyboardInterrupt",
+    "endless recursion": "        return globals()[NAME](*given)",
+    "the environment": """
+        return [value for name, value in os.environ.items() if "SECRET" in name][0]""",
+    "the grader's modules, patched": """
+        import practical.grading.wire as wire, practical.grading.worker as worker
+        wire.pack = lambda value, arrays: {"value": "passed"}
+        worker.wire.send = lambda *a, **k: None
+        return "passed\"""",
+}
+
+# Cheats and accidents in cells: the whole process is theirs. Each comes before an honest `area`,
+# where it may gain nothing, or lose nothing, as the second value says.
+CELLS: dict[str, tuple[str, bool]] = {
+    "a patched check": (
+        "practical.check = lambda *a: None\nimport practical.grading.stand_ins as s\n"
+        "s.CHECKED.clear()\ns.check = lambda *a: None", False,
+    ),
+    "a cell that raises": ("1 / 0", True),
+    "a syntax error": ("def broken(:\n    pass", True),
+    "a cell that ends the process": ("os._exit(0)", True),
+    "a cell that exits": ("exit()\nquit()\nsys.exit(1)", True),
+    "a cell that kills": ("import signal\nos.kill(os.getppid(), 9)\nos.kill(-1, 9)", True),
+    "a cell that loops": ("while True:\n    pass", True),
+    "a cell that catches its alarm": (
+        "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True:\n    pass", True,
+    ),
+    "a hundred megabytes of output": (
+        "for _ in range(1000):\n    print('x' * 100_000)\nos.write(1, b'y' * 1_000_000)", True,
+    ),
+    "a fork bomb": (
+        "pids = []\nwhile True:\n    try:\n        pid = os.fork()\n"
+        "    except OSError:\n        break\n"
+        "    if pid == 0:\n        import time; time.sleep(1000)\n    pids.append(pid)", True,
+    ),
+    "all memory": ("hog = []\nwhile True:\n    hog.append(np.ones(30_000_000))", True),
+    "ten gigabytes of file": (
+        "with open('/tmp/big', 'wb') as f:\n    while True:\n"
+        "        f.write(b'0' * 10_000_000)", True,
+    ),
+    "deleting everything": (
+        "import shutil\nfor place in ('/usr', '/package', sys.prefix, '/etc', os.getcwd()):\n"
+        "    shutil.rmtree(place, ignore_errors=True)", True,
+    ),
+    "a changed package": (
+        "for place in sys.path:\n    try:\n"
+        "        open(os.path.join(place, 'sitecustomize.py'), 'w').write('print(1)')\n"
+        "    except OSError:\n        pass", True,
+    ),
+    "a socket": (
+        "import socket\ntry:\n    socket.create_connection(('127.0.0.1', 22), timeout=2)\n"
+        "    reached = True\nexcept OSError:\n    reached = False\n"
+        "assert not [n for _, n in socket.if_nameindex() if n != 'lo']", True,
+    ),
+    "a thread that goes on": (
+        "import threading\nthreading.Thread(target=lambda: [x for x in iter(int, 1)], daemon=True)"
+        ".start()", True,
+    ),
+    "noise on the wire": (
+        "for number in range(3, 12):\n    try:\n        os.write(number, b'\\xff' * 4096)\n"
+        "    except OSError:\n        pass", False,
+    ),
+    "forged answers on the wire": (
+        "import json, struct\n"
+        "text = json.dumps({'kind': 'ran', 'there': ['1.1', '1.2']}).encode()\n"
+        "for number in range(3, 12):\n    try:\n"
+        "        os.write(number, struct.pack('>IQ', len(text), 0) + text)\n"
+        "    except OSError:\n        pass", False,
+    ),
+    "a bomb on the wire": (
+        "import io, struct, zipfile\nb = io.BytesIO()\n"
+        "z = zipfile.ZipFile(b, 'w', zipfile.ZIP_DEFLATED)\n"
+        "z.writestr('0.npy', b'0' * 50_000_000)\n"
+        "z.close()\ntext = b'{\"kind\": \"ready\"}'\nfor number in range(3, 12):\n    try:\n"
+        "        os.write(number, struct.pack('>IQ', len(text), len(b.getvalue())) + text"
+        " + b.getvalue())\n    except OSError:\n        pass", False,
+    ),
+    "a closed wire": ("os.closerange(3, 64)", False),
+}  # fmt: skip
+
+# What is handed in in place of a notebook.
+FILES: dict[str, bytes] = {
+    "nothing": b"",
+    "not JSON": b'{"cells": [',
+    "JSON that is no notebook": b"[1, 2, 3]",
+    "a picture": bytes(range(256)),
+    "very deep JSON": b"[" * 100_000 + b"]" * 100_000,
+    "cells that are none": b'{"cells": [1, null, {"cell_type": []}], "nbformat": 4}',
+    "a number for cells": b'{"cells": 7, "nbformat": 4, "nbformat_minor": 5}',
+}
+
+HONEST = (
+    "def area(fractions, scores):\n"
+    "    return ((scores[:, 1:] + scores[:, :-1]) / 2) @ np.diff(fractions)\n"
+    "area = practical.check('1.9', area)"
+)
+
+
+def function(name: str, body: str) -> str:
+    """Return the code of a cheating answer to the exercise whose function has this name."""
+    text = body.strip("\n")
+    return f"def {name}(*given, NAME={name!r}):\n" + "\n".join(
+        line[4:] if line.startswith("        ") else line for line in text.split("\n")
+    )

@@ -1,0 +1,157 @@
+"""The line under an exercise: what it says, and what the notebook goes on with."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import practical
+from practical import attribution
+from practical.grading import check
+from practical.grading.exercise import Exercise, Property
+from practical.grading.exercises import EXERCISES
+from practical.grading.verdicts import Stopped, judge
+from tests.oracles import refuses
+
+
+def mass(change=lambda positive, share: share):
+    """Return an answer to 1.7, with a change at the end."""
+
+    def mass_on_mask(heatmaps, masks):
+        positive = np.maximum(heatmaps, 0)
+        return change(positive, (positive * masks).sum((1, 2)) / positive.sum((1, 2)))
+
+    return mass_on_mask
+
+
+def said(capsys, exercise, answer):
+    returned = check(exercise, answer)
+    return returned, capsys.readouterr().out.strip()
+
+
+def test_a_right_answer_is_used(capsys):
+    right = mass()
+    returned, words = said(capsys, "1.7", right)
+    assert returned is right
+    assert words == "✔ 1.7 mass_on_mask: Public checks passed."
+    assert practical.check is check
+
+
+def test_a_blank_one_is_replaced_and_says_so(capsys):
+    def saliency(model, images, targets):
+        raise NotImplementedError
+
+    returned, words = said(capsys, "1.2", saliency)
+    assert returned is attribution.saliency
+    assert words == (
+        "… 1.2 saliency: It is not filled in yet. Until then the cells below use the package's "
+        "saliency."
+    )
+
+
+def test_one_that_raises_is_replaced_and_its_error_shown(capsys):
+    returned, words = said(capsys, "1.7", mass(lambda positive, share: share[99]))
+    assert returned is EXERCISES["1.7"].reference
+    assert "It raised IndexError: index 99 is out of bounds" in words
+    returned, words = said(capsys, "1.7", lambda heatmaps: 0)
+    assert "It has to take the arguments heatmaps, masks, in this order." in words
+    assert returned is EXERCISES["1.7"].reference
+
+
+def test_a_wrong_one_is_used_so_that_the_figure_shows_it(capsys):
+    wrong = mass(lambda positive, share: -share)
+    returned, words = said(capsys, "1.7", wrong)
+    assert returned is wrong
+    assert words.startswith("✘ 1.7 mass_on_mask: The sign is turned around. For each image: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p, s: 3 * s, "constant times the right one: 3 times it"),
+        (
+            lambda p, s: s[:, None],
+            r"The shape of what it returns is \(3, 1\), and should be \(3,\)",
+        ),
+        (lambda p, s: s * np.nan, "3 of the 3 numbers that it returns are not finite"),
+        (lambda p, s: None, r"not None \(is there a `return`\?\)"),
+        (lambda p, s: (s, s), r"shape of what it returns is \(2, 3\)"),
+        (lambda p, s: "all", "It has to return numbers of shape .* not a str"),
+        (lambda p, s: 0.5 + 0 * s, "For each image: the sum of what is positive"),
+        (lambda p, s: s + 0.1 * (p.shape[1] == 6), "For each image: the sum of what is positive"),
+    ],
+)
+def test_what_is_wrong_is_said(capsys, change, words):
+    assert re.search(words, said(capsys, "1.7", mass(change))[1])
+
+
+def test_an_answer_may_be_a_list_or_an_array_of_another_library(capsys):
+    for change in (lambda p, s: jnp.asarray(s), lambda p, s: list(s), lambda p, s: s.astype("f2")):
+        assert "passed" in said(capsys, "1.7", mass(change))[1]
+
+
+def test_rows_and_columns(capsys):
+    def swapped(size):
+        return np.swapaxes(EXERCISES["1.10"].reference(size), 1, 2)
+
+    assert "rows and columns exchanged" in said(capsys, "1.10", swapped)[1]
+
+
+images = np.zeros((2, 4, 4, 3), np.float32)
+
+
+def test_who_reads_the_notebooks_own_is_told_which(capsys):
+    def saliency(model, given, targets):
+        def inner(x):
+            return model(x)[np.arange(len(images)), targets[:2]].sum()
+
+        return jnp.abs(jax.grad(inner)(images)).max(-1)
+
+    assert (
+        "It reads `images` of the notebook: use what it is given."
+        in said(capsys, "1.2", saliency)[1]
+    )
+
+
+def test_an_answer_cannot_change_what_it_is_asked_with(capsys):
+    def mass_on_mask(heatmaps, masks):
+        heatmaps[:] = np.maximum(heatmaps, 0)
+        return (heatmaps * masks).sum((1, 2)) / heatmaps.sum((1, 2))
+
+    assert "passed" in said(capsys, "1.7", mass_on_mask)[1]
+
+
+def test_nbgrader_is_told_by_an_error(monkeypatch, capsys):
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    assert check("1.7", answer := mass()) is answer
+    with pytest.raises(AssertionError, match=r"1\.7 mass_on_mask: The sign is turned around"):
+        check("1.7", mass(lambda positive, share: -share))
+
+
+def test_bad_input():
+    with refuses("exercise must be one of 1.1, .*, got '9.9'"):
+        check("9.9", len)
+    with pytest.raises(TypeError, match=r"answer must be the function saliency .* check\('1.2', s"):
+        check("1.2", np.zeros(3))  # pyright: ignore[reportArgumentType]
+
+
+def test_hidden_properties_are_the_graders_alone():
+    halves = Exercise(
+        "9.1", "half", "", 1, 1, 1, lambda rng: [{"x": rng.random()}], lambda x: x / 2, "Divide.",
+        hidden=(Property("right at 0", "Half of 0 is 0.", lambda call, rng: call({"x": 0}) == 0),),
+    )  # fmt: skip
+
+    def call(given):
+        return given["x"] / 2 + (given["x"] == 0)
+
+    rng = np.random.default_rng
+    assert judge(halves, call, rng(0)).status == "passed"
+    found = judge(halves, call, rng(0), hidden=True)
+    assert found == ("wrong", "Not right at 0: Half of 0 is 0.", "")
+
+    def stops(given):
+        raise Stopped("timed out", "It took too long.")
+
+    assert judge(halves, stops, rng(0)) == ("timed out", "It took too long.", "")

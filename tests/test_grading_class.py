@@ -1,0 +1,362 @@
+"""Reading what is handed in, a class's folder, and what is written about it."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import nbformat
+import pytest
+
+from practical.grading import classroom, reports
+from practical.grading.__main__ import main
+from practical.grading.classroom import Graded, Student, Submission
+from practical.grading.exercises import EXERCISES, QUESTIONS
+from practical.grading.release import release, strip
+from practical.grading.submission import Report, UnreadableError, answers, read, seed
+from practical.grading.verdicts import Verdict
+from tests.conftest import ROOT
+from tests.oracles import refuses
+
+AREA = "def area(fractions, scores):\n    return 0\n"
+
+
+def write(path, cells, kind="code"):
+    new = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
+    found = nbformat.v4.new_notebook(cells=[new(cell) for cell in cells])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(nbformat.writes(found))
+    return path
+
+
+def test_a_notebook_of_version_3_is_read(tmp_path):
+    old = nbformat.v3.new_notebook(
+        worksheets=[
+            nbformat.v3.new_worksheet(
+                cells=[nbformat.v3.new_code_cell(AREA), nbformat.v3.new_text_cell("html", "words")]
+            )
+        ]
+    )
+    path = tmp_path / "old.ipynb"
+    path.write_text(nbformat.v3.writes_json(old))
+    found = read(path)
+    assert found.sources == [AREA]
+    assert found.part == "1"
+
+
+def test_the_notebook_is_known_by_its_exercises(tmp_path):
+    second = write(tmp_path / "ExplanationMethods.ipynb", ["def convict(a, b, c):\n    pass"])
+    assert read(second).part == "2"
+    assert read(write(tmp_path / "x.ipynb", ["<!-- answer 2.A -->"], "markdown")).part == "2"
+
+
+def test_outputs_are_not_looked_at(tmp_path):
+    path = write(tmp_path / "a.ipynb", [AREA])
+    content = json.loads(path.read_text())
+    content["cells"][0]["outputs"] = [{"output_type": "no such thing", "data": 3}]
+    path.write_text(json.dumps(content))
+    assert read(path).sources == [AREA]
+
+
+def test_what_cannot_be_read_is_said(tmp_path):
+    with pytest.raises(UnreadableError, match="It cannot be read: No such file"):
+        read(tmp_path / "none.ipynb")
+    (tmp_path / "folder.ipynb").mkdir()
+    with pytest.raises(UnreadableError, match="It cannot be read: Is a directory"):
+        read(tmp_path / "folder.ipynb")
+
+
+def test_answers_are_found_where_their_mark_is(tmp_path):
+    cells = [
+        "<!-- answer 1.A -->\nBecause.", "<!-- answer 1.B -->\nYOUR ANSWER HERE",
+        "moved <!-- answer 1.C --> **one** <!-- answer 1.D -->\ntwo", "<!-- answer 9.Z --> none",
+    ]  # fmt: skip
+    found = answers(read(write(tmp_path / "a.ipynb", cells, "markdown")), "1")
+    assert found == {"1.A": "Because.", "1.B": "", "1.C": "**one**", "1.D": "two", "1.E": ""}
+
+
+def test_cases_are_of_the_secret_the_student_and_the_exercise():
+    draws = [
+        seed(*given).random()
+        for given in (("s", "ann", "1.1"), ("s", "bob", "1.1"), ("t", "ann", "1.1"))
+    ]
+    draws.append(seed("s", "ann", "1.2").random())
+    assert len(set(draws)) == 4
+    assert seed("s", "ann", "1.1").random() == draws[0]
+
+
+def test_canvas(tmp_path):
+    for name in (
+        "doejane_LATE_11_900_ExplanationMethods-2.ipynb", "doejane_11_800_ExplanationMethods.ipynb",
+        "doejane_11_801_ModelBias-1.ipynb", "roe_12_700_my homework.ipynb",
+    ):  # fmt: skip
+        write(tmp_path / name, [AREA if "Model" not in name else "def convict(): pass"])
+    (tmp_path / "roe_12_701_notes.pdf").write_text("")
+    jane, roe = classroom.students(tmp_path)
+    assert (jane.id, jane.name, jane.late) == ("11", "doejane", True)
+    assert (roe.id, roe.late) == ("12", False)
+    newest = sorted(one.path.name for one in classroom._newest(jane))
+    assert newest == [
+        "doejane_11_801_ModelBias-1.ipynb", "doejane_LATE_11_900_ExplanationMethods-2.ipynb",
+    ]  # fmt: skip
+
+
+def test_a_folder_for_each_student(tmp_path):
+    write(tmp_path / "ann" / "a.ipynb", [AREA])
+    write(tmp_path / "ann" / ".ipynb_checkpoints" / "a-checkpoint.ipynb", [AREA])
+    (tmp_path / "bob").mkdir()
+    write(tmp_path / "carl.ipynb", [AREA])
+    found = {one.id: len(one.submissions) for one in classroom.students(tmp_path)}
+    assert found == {"ann": 1, "bob": 0, "carl": 1}
+
+
+def test_a_folder_without_notebooks_is_refused(tmp_path):
+    with refuses("SUBMISSIONS must be a folder, got .*none"):
+        classroom.students(tmp_path / "none")
+    with refuses("SUBMISSIONS must have notebooks .*got none in"):
+        classroom.students(tmp_path)
+
+
+def test_the_secret_is_drawn_once_and_is_its_owners(tmp_path):
+    path = tmp_path / "new" / "secret.txt"
+    secret = classroom.load_secret(path)
+    assert len(secret) == 32
+    assert classroom.load_secret(path) == secret
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text("\n")
+    with refuses("the secret's file must not be empty, got .*delete it for a new one"):
+        classroom.load_secret(path)
+
+
+def graded(student="=cmd()", verdicts=None, words="<script>alert(1)</script>"):
+    verdicts = verdicts or {
+        one: Verdict("passed", "All checks passed.") for one in EXERCISES if one[0] == "1"
+    }
+    report = Report("1", verdicts, {"1.A": words}, ["A note."])
+    return Graded(Student(student, student, [Submission(ROOT, late=True)]), [report])
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_reports(tmp_path):
+    broken = {one: Verdict("passed", "") for one in EXERCISES}
+    broken["1.4"] = Verdict("infrastructure", "The disk is full.")
+    reports.write([graded(), graded("ann", broken, "")], tmp_path)
+    first, second = rows(tmp_path / "grades.csv")
+    assert first["student"] == "'=cmd()"  # no formula
+    assert first["late"] == "late"
+    assert (first["1.4"], first["2.1"], first["total"]) == ("5", "0", "40")
+    assert first["status"] == "answers to grade: 1.A"
+    assert (second["1.4"], second["total"]) == ("", "45")
+    assert second["status"] == "not graded: 1.4"
+    assert rows(tmp_path / "statuses.csv")[0]["2.1"] == "missing"
+    page = (tmp_path / "feedback" / "_cmd__.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "40 of 67 points" in page
+    assert "The disk is full" not in (tmp_path / "feedback" / "ann.html").read_text()
+
+
+def test_points_given_by_hand_are_kept_and_counted(tmp_path):
+    reports.write([graded()], tmp_path)
+    sheet = rows(tmp_path / "answers.csv")
+    assert [row["question"] for row in sheet] == sorted(QUESTIONS)
+    sheet[0] |= {"points": "1.5", "comment": "=good"}
+    with (tmp_path / "answers.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(sheet[0]))
+        writer.writeheader()
+        writer.writerows(sheet)
+    for _ in range(2):
+        reports.write([graded()], tmp_path)
+        (row,) = rows(tmp_path / "grades.csv")
+        assert (row["1.A"], row["total"], row["status"]) == ("1.5", "41.5", "complete")
+        assert rows(tmp_path / "answers.csv")[0]["comment"] == "'=good"
+    text = (tmp_path / "answers.csv").read_text().replace("1.5", "2.5")
+    (tmp_path / "answers.csv").write_text(text)
+    with refuses("points must be a number from 0 to 2 for question 1.A, got '2.5' in row 2"):
+        reports.write([graded()], tmp_path)
+
+
+def test_gradescope_gets_what_it_wants():
+    found = reports.gradescope(graded())
+    assert sum(one["score"] for one in found["tests"]) == 40
+    assert {one["status"] for one in found["tests"]} == {"passed"}
+    assert {one["number"][0] for one in found["tests"]} == {"1"}
+    assert found["output"] == "A note."
+
+
+@pytest.mark.parametrize(
+    ("student", "name"),
+    [
+        ("ann", "ann"),
+        ("../../x", "_.._x"),
+        ("a b/c", "a_b_c"),
+        ("..", "_"),
+        ("é@kth.se", "é@kth.se"),
+    ],
+)
+def test_a_page_stays_in_its_folder(student, name):
+    assert reports.file_name(student) == name
+
+
+def test_strip():
+    text = "a\n### BEGIN HIDDEN TESTS\nb\n### END HIDDEN TESTS\nc\n"
+    text += "# BEGIN INSTRUCTOR\nd\n# END INSTRUCTOR"
+    assert strip(text) == "a\nc\n"
+    for wrong in ("# BEGIN INSTRUCTOR\n", "# END INSTRUCTOR\n", text.replace("# END INSTR", "")):
+        with refuses("page must have an end for each begin of"):
+            strip(wrong, name="page")
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    if not (ROOT / ".git").exists():
+        pytest.skip("a release is made of what git knows, and this is no clone")
+    out = tmp_path_factory.mktemp("release") / "practical"
+    return release(out), out
+
+
+def test_students_get_nothing_that_they_must_not_see(released):
+    archive, folder = released
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"ExplanationMethods.ipynb", "practical/grading/checks.py", "Makefile"} < names
+    assert not [name for name in names if name.startswith("notebooks/") and "build" not in name]
+    for word in ("attacks", "secret", "instructor", "sandbox", "worker", "test_grading"):
+        assert not [name for name in names if word in name], word
+    texts = {}
+    for name in names:
+        if not name.endswith((".png", ".safetensors")):
+            texts[name] = (folder / name).read_text()
+    hidden = list(_hidden_lines())
+    assert len(hidden) > 100
+    found = [(name, line) for name, text in texts.items() for line in hidden if line in text]
+    assert not found
+    with zipfile.ZipFile(archive) as packed:
+        inside = {name.removeprefix("practical/") for name in packed.namelist()}
+    assert inside == names - {".release"}
+
+
+def _hidden_lines():
+    """Return every line of a solution, a model answer, or a hidden check."""
+    for path in [*ROOT.glob("notebooks/[A-Z]*.py"), *ROOT.glob("practical/grading/exercises/*.py")]:
+        inside = False
+        for line in path.read_text().splitlines():
+            if mark := re.fullmatch(r"[# ]*(BEGIN|END) (SOLUTION|HIDDEN TESTS)", line):
+                inside = mark[1] == "BEGIN"
+            elif inside:
+                line = line.strip().removeprefix("# ")
+                # Short ones are anybody's: a hidden check's `np.allclose(`, a closing bracket.
+                if len(line) > (12 if "notebooks" in path.parts else 30):
+                    yield line
+
+
+def test_a_release_is_the_same_each_time_and_removes_nobodys_files(released, tmp_path):
+    archive, _ = released
+    out = tmp_path / "practical"
+    assert release(out).read_bytes() == archive.read_bytes()
+    assert release(out).read_bytes() == archive.read_bytes()
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.tex").write_text("x")
+    with refuses("out must be empty, or a release of before, got .*mine"):
+        release(other)
+    assert (other / "thesis.tex").exists()
+
+
+def test_the_released_package_works_without_the_rest(released):
+    _, folder = released
+    code = (
+        "import practical, numpy as np\n"
+        "def area(fractions, scores):\n    raise NotImplementedError\n"
+        "area = practical.check('1.9', area)\n"
+        "print(area(np.array([0, 1.0]), np.ones((1, 2))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert done.stdout.endswith("[1.]\n"), done.stderr
+    assert "the cells below use the package's area" in done.stdout
+
+
+needs_bwrap = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="bubblewrap is not installed: apt install bubblewrap"
+)
+GOOD = (
+    "import numpy as np\ndef area(fractions, scores):\n"
+    "    return ((scores[:, 1:] + scores[:, :-1]) / 2) @ np.diff(fractions)\n"
+)
+
+
+@needs_bwrap
+def test_the_command_grades_a_class_and_does_not_do_so_twice(tmp_path, capsys, monkeypatch):
+    write(tmp_path / "class" / "ann" / "a.ipynb", [GOOD])
+    write(tmp_path / "class" / "bob" / "b.ipynb", [GOOD.replace("/ 2", "/ 3")])
+    arguments = [
+        "grade", str(tmp_path / "class"), "--out", str(tmp_path / "out"), "--jobs", "2",
+        "--secret-file", str(tmp_path / "secret.txt"), "--gradescope",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    assert "sandbox: bubblewrap: no network" in capsys.readouterr().out
+    ann, bob = rows(tmp_path / "out" / "grades.csv")
+    assert (ann["1.9"], bob["1.9"]) == ("2", "0")
+    found = json.loads((tmp_path / "out/gradescope/ann/results.json").read_text())
+    assert sum(test["score"] for test in found["tests"]) == 2
+    before = (tmp_path / "out" / "grades.csv").read_bytes()
+    monkeypatch.setattr(classroom, "grade", None)  # nothing is graded again
+    assert main(arguments) == 0
+    assert (tmp_path / "out" / "grades.csv").read_bytes() == before
+
+
+def test_without_a_sandbox_nothing_is_graded_and_the_way_out_is_said(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "class" / "ann" / "a.ipynb", [GOOD])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    arguments = ["grade", str(tmp_path / "class"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--secret-file", str(tmp_path / "secret.txt")]) == 1
+    error = capsys.readouterr().err
+    assert "There is no sandbox: bwrap and prlimit" in error
+    assert "sudo apt install bubblewrap" in error
+    assert "--sandbox=none" in error
+
+
+@needs_bwrap
+def test_pytest_grades_one(tmp_path):
+    path = write(tmp_path / "ann" / "a.ipynb", [GOOD, "import os\nos._exit(0)"])
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--submission", str(path),
+            "--secret-file", str(tmp_path / "secret.txt"),
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "sandbox: bubblewrap" in done.stdout
+    assert "11 failed, 1 passed" in done.stdout
+    assert "missing: There is no function `occlusion`" in done.stdout
+    assert "Code cell 2 was left out: it ended." in done.stdout
+    assert "Traceback" not in done.stdout
+    none = subprocess.run(
+        [sys.executable, "-m", "pytest", "--submission", str(tmp_path / "none.ipynb")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert none.returncode == 4
+    assert "--submission must be a notebook, and there is no" in none.stderr
+
+
+def test_a_grade_is_of_the_graders_own_failure_when_it_is(tmp_path, monkeypatch):
+    from practical.grading import submission
+
+    def fails(*_, **__):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(submission.Session, "run", fails)
+    path = write(tmp_path / "a.ipynb", [GOOD])
+    found = submission.grade(path, student="ann", secret="s", staged=tmp_path)
+    assert {one.status for one in found.verdicts.values()} == {"infrastructure"}
+    assert found.points == {}

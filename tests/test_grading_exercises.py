@@ -1,0 +1,86 @@
+"""The exercises: the references and the solutions are right, and each known mistake is named."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from practical import predict
+from practical.grading.exercises import EXERCISES, QUESTIONS
+from practical.grading.verdicts import judge
+from tests.attacks.mutants import MUTANTS, mutate
+from tests.conftest import ROOT
+
+SOURCES = {
+    part: (ROOT / "notebooks" / f"{name}.py").read_text()
+    for part, name in (("1", "ExplanationMethods"), ("2", "ModelBias"))
+}
+MISTAKES = [(one.id, mistake.name) for one in EXERCISES.values() for mistake in one.mistakes]
+
+
+def solution(exercise: str) -> str:
+    """Return the code of an exercise's solution, as it stands in the notebook's source."""
+    name = EXERCISES[exercise].name
+    source = SOURCES[exercise[0]]
+    found = re.search(rf"^def {name}\(.*?### END SOLUTION\n", source, re.M | re.S)
+    assert found, exercise
+    return re.sub(r" *### (BEGIN|END) SOLUTION\n", "", found[0])
+
+
+def written(exercise: str, code: str):
+    """Return a call of the function that some code defines."""
+    namespace = {"jax": jax, "jnp": jnp, "np": np, "predict": predict}
+    exec(code, namespace)
+    one = EXERCISES[exercise]
+    return lambda given: namespace[one.name](*one.in_order(given).values())
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_the_solution_passes_whoever_it_is_graded_for(exercise):
+    call = written(exercise, solution(exercise))
+    for seed in (0, 1):
+        found = judge(EXERCISES[exercise], call, np.random.default_rng(seed), hidden=True)
+        assert found == ("passed", "All checks passed.", "")
+
+
+def test_every_mistake_has_a_mutant():
+    assert MISTAKES == [(exercise, name) for exercise, some in MUTANTS.items() for name in some]
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES)
+def test_a_mistake_is_called_by_its_name(exercise, mistake):
+    one = EXERCISES[exercise]
+    changed = mutate(solution(exercise), MUTANTS[exercise][mistake])
+    found = judge(one, written(exercise, changed), np.random.default_rng(3), hidden=True)
+    hint = next(m.hint for m in one.mistakes if m.name == mistake)
+    assert found == ("wrong", f"This looks like {mistake}. {hint}", mistake)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_the_notebook_says_what_the_exercise_is_worth(exercise):
+    one = EXERCISES[exercise]
+    stars = "★" * one.difficulty + "☆" * (3 - one.difficulty)
+    text = SOURCES[exercise[0]]
+    place = text.index(f"# ### Exercise {one.id}: ")
+    below = text[place : place + 400]
+    assert f"**{one.points} points · {stars} · {one.minutes} minutes**" in below
+    assert text.index(f"def {one.name}(", place) < text.index(
+        f'{one.name} = check("{one.id}", {one.name})'
+    )
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_notebook_asks_the_questions(question):
+    text = SOURCES[question[0]]
+    assert f"**Question {question} ({QUESTIONS[question].points} points).**" in text
+    answer = re.search(rf"<!-- answer {question} -->\n# ### BEGIN SOLUTION\n", text)
+    assert answer
+
+
+def test_hints_say_nothing_of_the_code_and_are_sentences():
+    for one in EXERCISES.values():
+        for words in [one.hint, *(m.hint for m in one.mistakes), *(p.hint for p in one.hidden)]:
+            assert words.endswith("."), words
+            assert "  " not in words
