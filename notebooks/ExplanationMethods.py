@@ -171,8 +171,7 @@ print(f"logits {logits.shape}; the predicted classes' logits are", logits.max(1)
 #
 # <details><summary>Hint 2</summary>
 #
-# `hidden[:, top : top + window, left : left + window] = color` paints a square in all images at
-# once.
+# Slices paint a square in all images at once: `hidden[:, a:b, c:d] = color`.
 #
 # </details>
 #
