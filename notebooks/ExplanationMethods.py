@@ -48,11 +48,18 @@
 # | 14 | Try it yourself | 4 |
 # | 15 | What to conclude | 2 |
 #
-# That is two hours, and twenty minutes for section 13, which can be done on another day.
+# That is two hours of reading and running, and twenty minutes for section 13, which can be done on
+# another day. In between there are twelve **exercises**, a few lines of code each, an hour and a
+# half in all, and five **questions** to answer in words. The line under an exercise, `check(...)`,
+# says whether your function is right, and if not, what the matter is. While an exercise is blank,
+# the cells below it use the package's function, so you can run everything at once, and begin with
+# any of them. With two hours in all, do 1.1, 1.2, 1.4, 1.6 and 1.8.
 #
 # You need to know what a convolutional network and a gradient are. Everything that is called here
 # is in the package `practical`; `help(attribution.occlusion)`, for example, says what it does, and
-# its source is short.
+# its source is short. An exercise is graded without the package's explanations and metrics: your
+# function has to do without them. `predict(model, images)` and `model(images)`, which both give the
+# logits, are there.
 
 # %% [markdown]
 # ## 1. The question and the model

@@ -44,7 +44,8 @@
 # | 9 | How far can an auditor be trusted? | 8 |
 # | 10 | What to conclude | 6 |
 #
-# An hour and a half. You need the first notebook up to section 8, and for section 6 its section 13.
+# An hour and a half, with twenty minutes more for three exercises, and three questions at the end.
+# You need the first notebook up to section 8, and for section 6 its section 13.
 # Intervals are 95 % bootstrap intervals of a mean over images: how far it would move with other
 # images of the kind.
 

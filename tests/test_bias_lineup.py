@@ -172,7 +172,10 @@ def test_no_two_networks_of_a_line_up_share_their_random_numbers(folder, cache, 
         return new_resnet(data.class_names, key=jax.random.key(seed), **SMALL)
 
     monkeypatch.setattr(lineup, "train_suspect", spy)
-    suspects(folder, FAULT, twins=3, train=True)
+    with pytest.warns(
+        UserWarning, match="No network of this line-up is faulty: Fault.artefact='co"
+    ):
+        suspects(folder, FAULT, twins=3, train=True)
     assert [fault for fault, _ in seen] == [FAULT, None, None, None]
     assert len({seed for _, seed in seen}) == 4
 
@@ -192,7 +195,10 @@ def test_another_folder_of_the_same_name_has_its_own_suspects(cache, tmp_path, m
             for number in range(6):
                 Image.fromarray(np.full((12, 12, 3), level, np.uint8)).save(root / f"{number}.png")
         monkeypatch.chdir(tmp_path / place)
-        suspects("folder:images", FAULT, twins=1, train=True, progress=False)
+        with pytest.warns(
+            UserWarning, match=r"is faulty: .*was not learned\. .*more training images"
+        ):
+            suspects("folder:images", FAULT, twins=1, train=True, progress=False)
     np.testing.assert_allclose(trained, np.repeat([50, 200], 2) / 255, atol=1e-3)
 
 

@@ -339,7 +339,7 @@ def test_pytest_grades_one(tmp_path):
     assert "sandbox: bubblewrap" in done.stdout
     assert "11 failed, 1 passed" in done.stdout
     assert "missing: There is no function `occlusion`" in done.stdout
-    assert "Code cell 2 was left out: it ended." in done.stdout
+    assert "Code cell 2 was left out: it ended its process." in done.stdout
     assert "Traceback" not in done.stdout
     none = subprocess.run(
         [sys.executable, "-m", "pytest", "--submission", str(tmp_path / "none.ipynb")],

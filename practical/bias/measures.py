@@ -21,6 +21,8 @@ from practical.data import Dataset
 from practical.metrics import Interval, bootstrap_interval, relevance_mass
 from practical.models import predict
 
+LEARNED = 0.1  # of accuracy: who loses as much to a swapped artefact has learned it
+
 Region = Bool[ArrayLike, "*n h w"]
 Images = Float[ArrayLike, "n h w c"]
 _WAYS = ("aligned", "swapped", "removed")

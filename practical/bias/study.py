@@ -27,7 +27,7 @@ from practical.bias.discovery import coarse
 from practical.bias.faults import Biased, Fault, plant
 from practical.bias.frequencies import frequency_occlusion
 from practical.bias.lineup import Recipe, train_suspect
-from practical.bias.measures import audit, relevance_density
+from practical.bias.measures import LEARNED, audit, relevance_density
 from practical.data import Dataset
 from practical.explainfix import diagonal_order, filter_spectra, saliency_spectra
 from practical.models import Classifier, predict
@@ -42,7 +42,6 @@ STUDY_RECIPE = Recipe(
 _SIDE = 8  # of the grid on which heatmaps are compared
 _BANDS = 4  # of frequencies, in each direction
 _TWO_SIDED = 1.96  # standard errors of a 95 % interval
-_LEARNED = 0.1  # of accuracy: who loses as much to swapped artefacts has learned them
 _CAUGHT = 0.8  # at least this share of the faulty networks, where false alarms are counted
 # Of the training images: laboratories differ in how much they have, and so does the accuracy of
 # their networks. Few values, since each is compiled once.
@@ -227,7 +226,7 @@ def detection_table(rows: pd.DataFrame) -> pd.DataFrame:
             f"rows must have the measure 'swapped drop' of each network, got none for "
             f"{rows.loc[np.isnan(fall), network].iloc[0].to_dict()}"
         )
-    learned = ~rows["faulty"].to_numpy(bool) | (fall >= _LEARNED)
+    learned = ~rows["faulty"].to_numpy(bool) | (fall >= LEARNED)
     table = []
     for names, some in rows.assign(learned=learned).groupby(["fault", "measure"], sort=False):
         fault, measure = cast(tuple[str, str], names)

@@ -163,7 +163,7 @@ class Session:
             return f"it wrote what is no answer ({error})"
         if isinstance(error, Stopped):
             return error.message
-        return "it ended"
+        return "it ended its process"
 
 
 class _Worker:
