@@ -1095,9 +1095,8 @@ steps = 20
 fractions = np.linspace(0, 1, steps + 1)
 for label in ("integrated\ngradients", "random"):
     scores = deletion_curve(model, known.images[:8], asked[:8], found[label][:8], steps)
-    plt.plot(
-        100 * fractions, scores.mean(0), label=f"{label}, area {area(fractions, scores).mean():.2f}"
-    )
+    name, mean_area = label.replace("\n", " "), area(fractions, scores).mean()
+    plt.plot(100 * fractions, scores.mean(0), label=f"{name}, area {mean_area:.2f}")
 plt.gcf().set_size_inches(5, 3)
 plt.xlabel("pixels deleted, most relevant first (%)")
 plt.ylabel("mean probability")

@@ -296,3 +296,38 @@ def test_a_formula_that_cannot_be_drawn_stays_readable():
     assert module._markdown_to_html(r"$\unknown{x} < 1$") == (
         "<p><code>\\unknown{x} &lt; 1</code></p>\n"
     )
+
+
+def test_solutions_are_cleared_and_marked_for_nbgrader():
+    module = load(ROOT)
+    for source in module.sources():
+        solved = nbformat.reads(module.generate(source, solved=True), as_version=4)
+        cleared = nbformat.reads(module.generate(source), as_version=4)
+        assert len(solved.cells) == len(cleared.cells)
+        kinds = {}
+        for before, after in zip(solved.cells, cleared.cells, strict=True):
+            about = after.metadata.get("nbgrader", {"grade_id": "none"})
+            kind = about["grade_id"].partition("-")[0]
+            kinds.setdefault(kind, []).append(about.get("points"))
+            assert "SOLUTION" not in after.source
+            if kind == "solution":
+                assert "### BEGIN SOLUTION" in before.source
+                assert after.source.endswith(
+                    "    # YOUR CODE HERE\n    raise NotImplementedError()"
+                )
+            elif kind == "answer":
+                assert after.source.endswith("-->\nYOUR ANSWER HERE")
+                assert len(before.source) > 200
+            else:
+                assert before.source == after.source
+        assert len(kinds["solution"]) == len(kinds["check"])
+        assert all(kinds["check"])
+        assert all(kinds["answer"])
+
+
+def test_the_solutions_are_written_where_they_are_wanted(tmp_path, capsys):
+    module = load(ROOT)
+    assert module.solutions(tmp_path / "out") == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["ExplanationMethods.solutions.ipynb", "ModelBias.solutions.ipynb"]
+    assert "Wrote " in capsys.readouterr().out

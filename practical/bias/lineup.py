@@ -213,7 +213,7 @@ def _warn_unless_learned(model: Classifier, dataset: Dataset, fault: Fault) -> N
         warnings.warn(
             f"No network of this line-up is faulty: {fault} was not learned. With the artefact "
             f"swapped, {found.swapped:.1%} are right, and {found.aligned:.1%} with it as it was. "
-            "It takes more training images, a plainer artefact, or an easier one, as colored_patch",
+            "It takes more training images or epochs, or an artefact that is plainer or easier",
             stacklevel=3,
         )
 
