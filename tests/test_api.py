@@ -25,6 +25,7 @@ KEYWORDS_WITHOUT_DEFAULT = {
 # What is passed by position and may be left out.
 POSITIONS_WITH_DEFAULT = {
     "load_dataset": {"split"},
+    "packaged_study": {"dataset"},
     "per_class": {"count"},
     "plot_images": {"titles"},
     "plot_heatmap": {"image"},

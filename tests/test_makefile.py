@@ -196,10 +196,10 @@ def test_help_is_the_default_and_has_one_line_a_target(checkout):
     done = make(checkout)
     assert done.stdout == make(checkout, "help").stdout
     text = (ROOT / "Makefile").read_text()
-    phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
-    assert phony
-    targets = [target for target in phony[1].split() if target != "FORCE"]
-    assert re.findall(r"^  make (\w+) +\S", done.stdout, re.MULTILINE) == targets
+    phony = " ".join(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)).split()
+    listed = re.findall(r"^  make (\w+) +\S", done.stdout, re.MULTILINE)
+    assert len(listed) > 10
+    assert sorted(listed) == sorted(set(phony) - {"FORCE"})
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
