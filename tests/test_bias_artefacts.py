@@ -134,7 +134,7 @@ def test_a_checkerboard_is_the_highest_frequency_and_faint():
 
 def test_blur_is_a_gaussian():
     images = planted("blur", strength=0.5).images
-    sigma = 24 / 64
+    sigma = 24 / 32
     for channel in range(3):
         expected = scipy.ndimage.gaussian_filter(IMAGES[0, ..., channel], sigma, mode="nearest")
         expected = (IMAGES[0, ..., channel] + expected) / 2
