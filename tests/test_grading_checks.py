@@ -56,7 +56,7 @@ def test_one_that_raises_is_replaced_and_its_error_shown(capsys):
     assert returned is EXERCISES["1.7"].reference
     assert "It raised IndexError: index 99 is out of bounds" in words
     returned, words = said(capsys, "1.7", lambda heatmaps: 0)
-    assert "It has to take the arguments heatmaps, masks, in this order." in words
+    assert "it has to take the arguments heatmaps, masks, in this order." in words
     assert returned is EXERCISES["1.7"].reference
 
 

@@ -108,6 +108,7 @@ def test_a_folder_for_each_student(tmp_path):
     write(tmp_path / "ann" / "a.ipynb", [AREA])
     write(tmp_path / "ann" / ".ipynb_checkpoints" / "a-checkpoint.ipynb", [AREA])
     (tmp_path / "bob").mkdir()
+    (tmp_path / "bob" / "hers").symlink_to(tmp_path / "ann")  # a link is not followed
     write(tmp_path / "carl.ipynb", [AREA])
     found = {one.id: len(one.submissions) for one in classroom.students(tmp_path)}
     assert found == {"ann": 1, "bob": 0, "carl": 1}

@@ -44,6 +44,7 @@ def grade(options: argparse.Namespace) -> int:
     """Grade a folder of submissions, and write the reports."""
     from practical._inputs import check_count
     from practical.grading import classroom, reports, sandbox
+    from practical.grading.verdicts import STATUSES
 
     check_count("--jobs", options.jobs)
     everybody = classroom.students(options.submissions)
@@ -59,7 +60,7 @@ def grade(options: argparse.Namespace) -> int:
         for one in graded:
             name = reports.file_name(one.student.id)
             reports.write_gradescope(one, options.out / "gradescope" / name / "results.json")
-    print(", ".join(f"{count} {status}" for status, count in sorted(counted.items())))
+    print(", ".join(f"{counted[one]} {one}" for one in STATUSES if one in counted))
     print(f"Wrote grades.csv, statuses.csv, {reports.SHEET} and feedback/ in {options.out}")
     return 1 if counted.get("infrastructure") else 0
 

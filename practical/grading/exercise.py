@@ -63,9 +63,11 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Question:
-    """A question that is answered in words, and graded by a person."""
+    """A question that is answered in words, and graded by a person.
+
+    What a full answer says is in the notebook's source, as its solution.
+    """
 
     id: str  # "1.A"
     title: str
     points: int
-    guide: str = ""  # what a full answer says, for whoever grades

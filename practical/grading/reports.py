@@ -12,7 +12,7 @@ import jinja2
 from practical._files import atomic_path
 from practical.grading.classroom import Graded
 from practical.grading.exercises import EXERCISES, QUESTIONS
-from practical.grading.submission import Report
+from practical.grading.submission import Report, mark
 from practical.grading.verdicts import Verdict
 
 SHEET = "answers.csv"
@@ -31,10 +31,10 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
     page = _page()
     for one in graded:
         verdicts, words = merged(one.reports)
-        marks = {exercise: _mark(exercise, verdict) for exercise, verdict in verdicts.items()}
+        marks = {exercise: mark(exercise, verdict) for exercise, verdict in verdicts.items()}
         by_hand = {q: given.get((one.student.id, q), ("", "")) for q in QUESTIONS}
-        points = [mark for mark in marks.values() if mark is not None]
-        points += [float(value) for value, _ in by_hand.values() if value != ""]
+        earned = [value for value in marks.values() if value is not None]
+        earned += [float(value) for value, _ in by_hand.values() if value != ""]
         broken = [e for e, v in verdicts.items() if v.status == "infrastructure"]
         open_answers = [q for q, (value, _) in by_hand.items() if value == "" and words[q]]
         status = f"not graded: {' '.join(broken)}" if broken else (
@@ -44,9 +44,9 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
         about["late"] = "late" if one.student.late else ""
         rows.append(
             about
-            | {e: "" if mark is None else mark for e, mark in marks.items()}
+            | {e: "" if points is None else points for e, points in marks.items()}
             | {q: value for q, (value, _) in by_hand.items()}
-            | {"total": f"{sum(points):g}", "status": status}
+            | {"total": f"{sum(earned):g}", "status": status}
         )
         statuses.append(about | {e: v.status for e, v in verdicts.items()})
         answers += [
@@ -56,7 +56,7 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
         ]
         text = page.render(
             student=one.student, exercises=EXERCISES, questions=QUESTIONS, verdicts=verdicts,
-            marks=marks, words=words, by_hand=by_hand, total=f"{sum(points):g}",
+            marks=marks, words=words, by_hand=by_hand, total=f"{sum(earned):g}",
             most=sum(e.points for e in [*EXERCISES.values(), *QUESTIONS.values()]),
             notes=[note for report in one.reports for note in report.notes],
         )  # fmt: skip
@@ -92,7 +92,7 @@ def gradescope(graded: Graded) -> dict[str, Any]:
         {
             "number": exercise.id,
             "name": f"{exercise.id} {exercise.name}",
-            "score": _mark(exercise.id, verdicts[exercise.id]) or 0,
+            "score": mark(exercise.id, verdicts[exercise.id]) or 0,
             "max_score": exercise.points,
             "status": "passed" if verdicts[exercise.id].status == "passed" else "failed",
             "output": f"{verdicts[exercise.id].status}: {verdicts[exercise.id].message}",
@@ -137,13 +137,6 @@ def read_sheet(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
             key = _plain(row.get("student") or ""), question
             given[key] = value, _plain(row.get("comment") or "")
     return given
-
-
-def _mark(exercise: str, verdict: Verdict) -> int | None:
-    """Return the points; None where the grader failed, which is not a zero."""
-    if verdict.status == "infrastructure":
-        return None
-    return EXERCISES[exercise].points if verdict.status == "passed" else 0
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -23,8 +23,8 @@ ABSENT = (
 )  # fmt: skip
 _PRESENT = (
     "__init__.py", "_chunks.py", "_files.py", "_inputs.py", "_jit.py", "_keys.py", "_outputs.py",
-    "augmentation.py", "baselines.py", "data", "models", "grading/stand_ins.py", "grading/wire.py",
-    "grading/worker.py",
+    "augmentation.py", "baselines.py", "data", "models", "grading/asking.py",
+    "grading/stand_ins.py", "grading/wire.py", "grading/worker.py",
 )  # fmt: skip
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FIRST_USER = 61000  # who a root grader's workers are: this one and the next

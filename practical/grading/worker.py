@@ -17,7 +17,6 @@ process says: a student's code lives in it, and may do with it what it likes.
 
 import ast
 import contextlib
-import inspect
 import os
 import signal
 import sys
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from practical.grading import wire
+from practical.grading.asking import ask
 from practical.grading.stand_ins import CHECKED, Absent
 
 _MOST_TEXT = 2000  # characters of an error that are passed on
@@ -92,7 +92,7 @@ class _Notebook:
             return {"kind": "missing"}, []
         values = wire.unpack(order["values"], frame.arrays, network=_network)
         try:
-            answer = _ask(function, values)
+            answer = ask(function, values)
             return {"kind": "returned", "value": wire.pack(answer, arrays)}, arrays
         except BaseException as error:
             return {"kind": "raised", **_described(error)}, []
@@ -125,17 +125,6 @@ class _Notebook:
             first = first or _words(error)
         _close_figures()
         return first
-
-
-def _ask(function: Callable, values: dict[str, Any]) -> Any:
-    """Call a function by the order of its arguments, or by their names where it wants names."""
-    try:
-        inspect.signature(function).bind(*values.values())
-    except TypeError:
-        return function(**values)
-    except ValueError:
-        pass  # it has no signature
-    return function(*values.values())
 
 
 @contextlib.contextmanager

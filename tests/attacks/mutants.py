@@ -63,8 +63,9 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
         "the gradient at the image alone, times x - x'": [
             ("slope(baseline + (k + 0.5) / steps * (images - baseline))", "slope(images)")
         ],
-        "a probability that is integrated": _SOFTMAX,
-        "the loss that is integrated": _LOSS,
+        "the gradient of a probability": _SOFTMAX,
+        "the gradient of the loss": _LOSS,
+        "the gradient of the predicted class": _PREDICTED,
         "magnitudes": [
             ("return (images - baseline) * mean", "return abs((images - baseline) * mean)")
         ],

@@ -1,7 +1,6 @@
 """The exercises: a file for each, which is all that grading it needs.
 
-A file defines `EXERCISE`. What stands in it between `### BEGIN HIDDEN TESTS` and `### END HIDDEN
-TESTS` is not in what students are given.
+A file defines `EXERCISE`; docs/instructor.md says how to add one.
 """
 
 from importlib import import_module

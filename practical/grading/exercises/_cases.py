@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from practical import explainfix
-from practical.grading.exercise import Call, Property
+from practical.grading.exercise import Call, Mistake, Property
 from practical.models import Classifier, new_resnet
 
 
@@ -128,6 +128,46 @@ def _logits(model, images):
 def _slope(model, images, targets):
     rows = jnp.arange(len(targets))
     return jax.grad(lambda x: model(x)[rows, targets].sum())(images)
+
+
+def wrong_outputs(method: Callable) -> tuple[Mistake, ...]:
+    """Return the mistakes of who differentiates something else than the target's logit.
+
+    Args:
+        method: The right answer, as a function of `model`, `images`, `targets` and whatever else.
+    """
+
+    def of(change: Callable) -> Callable:
+        return lambda model, **given: method(change(model), **given)
+
+    return (
+        Mistake(
+            "the gradient of a probability",
+            "Differentiate the logit, what the model returns, without a softmax: a probability can "
+            "move because of other classes.",
+            of(softmaxed),
+        ),
+        Mistake(
+            "the gradient of the loss",
+            "Differentiate the logit of the target, not the cross-entropy.",
+            of(loss),
+        ),
+        Mistake(
+            "the gradient of the predicted class",
+            "Differentiate the logit of `targets`, which need not be the largest.",
+            lambda model, images, targets, **given: method(
+                model, images, predicted(model, images), **given
+            ),
+        ),
+    )
+
+
+def located(rng: np.random.Generator) -> list[dict]:
+    """Return cases of heatmaps and masks."""
+    return [
+        {"heatmaps": heatmaps(rng, 3), "masks": masks(rng, 3)},
+        {"heatmaps": 40 * heatmaps(rng, 2, 7, 7), "masks": masks(rng, 2, 7, 7)},
+    ]
 
 
 def dct(size: int) -> np.ndarray:

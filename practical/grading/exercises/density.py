@@ -9,13 +9,6 @@ from practical.grading.exercise import Exercise, Mistake
 from practical.grading.exercises import _cases
 
 
-def _draw(rng: np.random.Generator) -> list[dict]:
-    return [
-        {"heatmaps": _cases.heatmaps(rng, 3), "masks": _cases.masks(rng, 3)},
-        {"heatmaps": 40 * _cases.heatmaps(rng, 2, 7, 7), "masks": _cases.masks(rng, 2, 7, 7)},
-    ]
-
-
 def _density(heatmaps, masks) -> np.ndarray:
     return np.asarray(bias.relevance_density(np.asarray(heatmaps), np.asarray(masks)).density)
 
@@ -27,7 +20,7 @@ EXERCISE = Exercise(
     points=3,
     difficulty=1,
     minutes=6,
-    cases=_draw,
+    cases=_cases.located,
     reference=_density,
     hint="For each image: the share of the positive relevance that lies on the mask, over the "
     "share of the pixels that lie on it. 1 is the image's average.",
@@ -73,9 +66,11 @@ EXERCISE = Exercise(
 _SCALE = _cases.relation(
     "the same for a map in other units",
     "Both shares stay the same if all relevance is doubled.",
-    _draw,
+    _cases.located,
     lambda case: {"heatmaps": 3 * case["heatmaps"]},
     lambda answer: answer,
 )
-EXERCISE = replace(EXERCISE, hidden=(_SCALE, _cases.batch_order(_draw, "heatmaps", "masks")))
+EXERCISE = replace(
+    EXERCISE, hidden=(_SCALE, _cases.batch_order(_cases.located, "heatmaps", "masks"))
+)
 ### END HIDDEN TESTS

@@ -25,37 +25,17 @@ EXERCISE = Exercise(
     hint="Multiply each value of the image by the derivative of the target's logit with respect to "
     "it. There is one number for each value, with a sign.",
     mistakes=(
+        *_cases.wrong_outputs(attribution.gradient_x_input),
         Mistake(
             "the gradient alone",
             "Multiply it by the images.",
             _cases.slope,
         ),
         Mistake(
-            "the gradient of a probability",
-            "Differentiate the logit, without a softmax.",
-            lambda model, images, targets: attribution.gradient_x_input(
-                _cases.softmaxed(model), images, targets
-            ),
-        ),
-        Mistake(
-            "the gradient of the loss",
-            "Differentiate the logit of the target, not the cross-entropy.",
-            lambda model, images, targets: attribution.gradient_x_input(
-                _cases.loss(model), images, targets
-            ),
-        ),
-        Mistake(
             "magnitudes",
             "Keep the sign: what speaks against the class is negative.",
             lambda model, images, targets: np.abs(
                 attribution.gradient_x_input(model, images, targets)
-            ),
-        ),
-        Mistake(
-            "the gradient of the predicted class",
-            "Differentiate the logit of `targets`, which need not be the largest.",
-            lambda model, images, targets: attribution.gradient_x_input(
-                model, images, _cases.predicted(model, images)
             ),
         ),
     ),

@@ -87,6 +87,7 @@ EXERCISE = Exercise(
     hint="Average the gradient at baseline + alpha * (images - baseline) over `steps` values of "
     "alpha that are spread evenly over 0 to 1, then multiply by images - baseline.",
     mistakes=(
+        *_cases.wrong_outputs(_answer),
         Mistake(
             "the averaged gradient, not multiplied by x - x'",
             "Multiply the average by the way, images - baseline: it is an integral along it.",
@@ -114,20 +115,6 @@ EXERCISE = Exercise(
             "Take the gradient at `steps` points between the baseline and the image, and average.",
             lambda model, images, targets, baseline, steps: (
                 (images - baseline) * _cases.slope(model, images, targets)
-            ),
-        ),
-        Mistake(
-            "a probability that is integrated",
-            "Differentiate the logit, without a softmax.",
-            lambda model, images, targets, baseline, steps: _answer(
-                _cases.softmaxed(model), images, targets, baseline, steps
-            ),
-        ),
-        Mistake(
-            "the loss that is integrated",
-            "Differentiate the logit of the target, not the cross-entropy.",
-            lambda model, images, targets, baseline, steps: _answer(
-                _cases.loss(model), images, targets, baseline, steps
             ),
         ),
         Mistake(

@@ -9,13 +9,6 @@ from practical.grading.exercise import Exercise, Mistake, Property
 from practical.grading.exercises import _cases
 
 
-def _draw(rng: np.random.Generator) -> list[dict]:
-    return [
-        {"heatmaps": _cases.heatmaps(rng, 3), "masks": _cases.masks(rng, 3)},
-        {"heatmaps": 40 * _cases.heatmaps(rng, 1, 7, 7), "masks": _cases.masks(rng, 1, 7, 7)},
-    ]
-
-
 def _mass(heatmaps, masks) -> np.ndarray:
     return np.asarray(metrics.relevance_mass(np.asarray(heatmaps), np.asarray(masks)).value)
 
@@ -27,7 +20,7 @@ EXERCISE = Exercise(
     points=3,
     difficulty=1,
     minutes=6,
-    cases=_draw,
+    cases=_cases.located,
     reference=_mass,
     hint="For each image: the sum of what is positive on the mask, over the sum of all that is "
     "positive.",
@@ -74,5 +67,5 @@ EXERCISE = Exercise(
     ),
 )
 ### BEGIN HIDDEN TESTS
-EXERCISE = replace(EXERCISE, hidden=(_cases.batch_order(_draw, "heatmaps", "masks"),))
+EXERCISE = replace(EXERCISE, hidden=(_cases.batch_order(_cases.located, "heatmaps", "masks"),))
 ### END HIDDEN TESTS

@@ -31,21 +31,7 @@ EXERCISE = Exercise(
     hint="Differentiate the sum of the targets' logits with respect to the images (jax.grad), "
     "then take the largest magnitude over the colour channels, the last axis.",
     mistakes=(
-        Mistake(
-            "the gradient of a probability",
-            "Differentiate the logit, what the model returns, without a softmax: a probability "
-            "can move because of other classes.",
-            lambda model, images, targets: attribution.saliency(
-                _cases.softmaxed(model), images, targets
-            ),
-        ),
-        Mistake(
-            "the gradient of the loss",
-            "Differentiate the logit of the target, not the cross-entropy.",
-            lambda model, images, targets: attribution.saliency(
-                _cases.loss(model), images, targets
-            ),
-        ),
+        *_cases.wrong_outputs(attribution.saliency),
         Mistake(
             "the largest value over the channels, with its sign",
             "Take the magnitude first (abs), then the largest: a strong negative slope matters, "
@@ -61,13 +47,6 @@ EXERCISE = Exercise(
             "the sum of the channels' magnitudes",
             "The paper takes the largest of the three, not their sum.",
             lambda model, images, targets: np.abs(_cases.slope(model, images, targets)).sum(-1),
-        ),
-        Mistake(
-            "the gradient of the predicted class",
-            "Differentiate the logit of `targets`, which need not be the largest.",
-            lambda model, images, targets: attribution.saliency(
-                model, images, _cases.predicted(model, images)
-            ),
         ),
         Mistake(
             "the gradients of the whole batch added up",
