@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 
 import nbformat
@@ -313,6 +314,29 @@ def test_the_command_grades_a_class_and_does_not_do_so_twice(tmp_path, capsys, m
     monkeypatch.setattr(classroom, "grade", None)  # nothing is graded again
     assert main(arguments) == 0
     assert (tmp_path / "out" / "grades.csv").read_bytes() == before
+
+
+def test_stopped_it_begins_nothing_more_and_goes_on_later(tmp_path, monkeypatch):
+    for number in range(6):
+        write(tmp_path / "class" / f"s{number}" / "a.ipynb", [GOOD])
+    everybody = classroom.students(tmp_path / "class")
+    options = {"secret": "s", "level": "none", "jobs": 1, "progress": False}
+    begun = []
+
+    def stops(path, *, student, **_):
+        begun.append(student)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        time.sleep(0.5)
+        return Report("1", {"1.9": Verdict("passed", "")})
+
+    monkeypatch.setattr(classroom, "grade", stops)
+    with pytest.raises(KeyboardInterrupt):
+        classroom.grade_all(everybody, tmp_path / "out", **options)
+    assert len(begun) < 6
+    again = classroom.grade_all(everybody, tmp_path / "out", **options)
+    assert all(one.reports[0].points == {"1.9": 2} for one in again)
+    assert len(begun) == 7  # the third's again, and nobody else's
 
 
 def test_without_a_sandbox_nothing_is_graded_and_the_way_out_is_said(tmp_path, monkeypatch, capsys):

@@ -186,8 +186,12 @@ def grade_all(
 
         running = {pool.submit(run, *one): one[0] for one in work}
         bar = tqdm(as_completed(running), total=len(running), unit="notebook", disable=not progress)
-        for done in bar:
-            reports[running[done].id].append(done.result())
+        try:
+            for done in bar:
+                reports[running[done].id].append(done.result())
+        except BaseException:  # Ctrl-C, too: finish what is being graded, and begin nothing
+            pool.shutdown(cancel_futures=True)
+            raise
     return [
         Graded(student, sorted(reports[student.id], key=lambda report: report.part))
         for student in everybody
