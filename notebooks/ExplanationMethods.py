@@ -1011,8 +1011,7 @@ plt.show()
 # **5 points · ★★★ · 14 minutes**
 #
 # Write `deletion_curve`: the probability of the target after 0, 1, ..., `steps` of `steps` equal
-# parts
-# of the pixels have been replaced by the image's mean colour, the highest first.
+# parts of the pixels have been replaced by the image's mean colour, the highest first.
 #
 # 1. Rank the pixels of each image.
 # 2. At each step, find out which pixels are gone, and replace these in all three channels.
@@ -1317,13 +1316,12 @@ plt.show()
 # **3 points · ★★☆ · 6 minutes**
 #
 # Write `filter_spectrum`, where all filters count the same: $s_w$ is one over their number.
-# `kernels`
-# (h, w, I, O) holds a filter for each pair of an input and an output channel, `basis` (K, h, w) the
-# basis filters.
+# `kernels` (h, w, I, O) holds a filter for each pair of an input and an output channel, `basis`
+# (K, h, w) the basis filters.
 #
 # <details><summary>Hint 1</summary>
 #
-# `np.einsum('hwio,khw->iok', kernels, basis)` has all products $\\langle w, b_k \\rangle$.
+# `np.einsum('hwio,khw->iok', kernels, basis)` has all products $\langle w, b_k \rangle$.
 #
 # </details>
 #
@@ -1366,8 +1364,7 @@ plt.show()
 # **3 points · ★★☆ · 6 minutes**
 #
 # Write `saliency_spectrum`. A filter's weight $s_w$ is the sum over its values of the magnitude of
-# the
-# logit's slope with respect to them; `slopes` has the shape of `kernels`.
+# the logit's slope with respect to them; `slopes` has the shape of `kernels`.
 #
 # <details><summary>Hint 1</summary>
 #

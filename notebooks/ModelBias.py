@@ -158,9 +158,8 @@ for title, method in methods.items():
 # $$ \text{density} = \frac{\sum_{i \in S} R_i^+ / \sum_i R_i^+}{|S| \, / \, n} , $$
 #
 # where $S$ holds the stamp's pixels, $R^+$ is the positive part of the map, and $n$ is the number
-# of pixels. 1 is the average over the image; with all relevance on the stamp it would be $n / |S|$,
-# about
-# 40. A clean network should give a corner about 1, or less.
+# of pixels. 1 is the average over the image; with all relevance on the stamp it would be
+# $n / |S|$, about 40. A clean network should give a corner about 1, or less.
 
 # %% [markdown]
 # ### Exercise 2.1: a suspicion as a number
@@ -348,8 +347,7 @@ audit_table(suspects, line_up)
 # answer was right, with the artefact as it goes with the class, and with that of another class.
 # Convict a network if its accuracy falls by more than `margin`, and not by chance: the lower end of
 # the mean fall's 95 % interval, $m - 1.96 \, s / \sqrt{n}$, is above the margin. ($s$ is the
-# standard
-# deviation of the falls over the $n$ images, with `ddof=1`.)
+# standard deviation of the falls over the $n$ images, with `ddof=1`.)
 #
 # <details><summary>Hint 1</summary>
 #

@@ -1,6 +1,7 @@
 """The line under an exercise: what it says, and what the notebook goes on with."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import practical
-from practical import attribution
+from practical import attribution, predict
 from practical.grading import check
 from practical.grading.exercise import Exercise, Property
 from practical.grading.exercises import EXERCISES
@@ -113,6 +114,49 @@ def test_who_reads_the_notebooks_own_is_told_which(capsys):
         "It reads `images` of the notebook: use what it is given."
         in said(capsys, "1.2", saliency)[1]
     )
+
+
+def _helper(model, images, targets):
+    return attribution.gradient(model, images, targets)
+
+
+def _by_import(model, images, targets):
+    from practical import attribution as package
+
+    return package.saliency(model, images, targets)
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (attribution.saliency, "saliency"),
+        (partial(attribution.saliency), "saliency"),
+        (
+            lambda model, images, targets: attribution.saliency(model, images, targets),
+            "attribution",
+        ),
+        (lambda model, i, t: practical.attribution.saliency(model, i, t), "attribution"),
+        (jax.jit(lambda m, images, t: jnp.abs(_helper(m, images, t)).max(-1)), "attribution"),
+        (_by_import, "attribution"),
+        (EXERCISES["1.2"].reference, "saliency"),
+    ],
+)
+def test_who_borrows_the_packages_answer_is_told_before_the_grader_does(capsys, answer, name):
+    returned, words = said(capsys, "1.2", answer)
+    assert returned is answer
+    assert words == (
+        f"✘ 1.2 saliency: The numbers are right, but it uses the package's `{name}`, which is not "
+        "there when answers are graded: write it without."
+    )
+
+
+def test_predict_and_ones_own_functions_are_ones_own(capsys):
+    def fall(model, images, changed, targets):
+        rows = np.arange(len(targets))
+        before, after = (jax.nn.softmax(predict(model, x)) for x in (images, changed))
+        return (after - before)[rows, targets]
+
+    assert "✔ 2.2" in said(capsys, "2.2", lambda *given: fall(*given))[1]
 
 
 def test_an_answer_cannot_change_what_it_is_asked_with(capsys):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from practical import predict
+from practical import check, predict
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.verdicts import judge
 from tests.attacks.mutants import MUTANTS, mutate
@@ -30,19 +30,22 @@ def solution(exercise: str) -> str:
 
 
 def written(exercise: str, code: str):
-    """Return a call of the function that some code defines."""
+    """Return the function that some code defines, and a call of it."""
     namespace = {"jax": jax, "jnp": jnp, "np": np, "predict": predict}
     exec(code, namespace)
     one = EXERCISES[exercise]
-    return lambda given: namespace[one.name](*one.in_order(given).values())
+    function = namespace[one.name]
+    return function, lambda given: function(*one.in_order(given).values())
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)
-def test_the_solution_passes_whoever_it_is_graded_for(exercise):
-    call = written(exercise, solution(exercise))
-    for seed in (0, 1):
-        found = judge(EXERCISES[exercise], call, np.random.default_rng(seed), hidden=True)
-        assert found == ("passed", "All checks passed.", "")
+def test_the_solution_passes_in_the_notebook_and_in_the_grader(exercise, capsys):
+    function, call = written(exercise, solution(exercise))
+    found = judge(EXERCISES[exercise], call, np.random.default_rng(0), hidden=True)
+    assert found == ("passed", "All checks passed.", "")
+    assert check(exercise, function) is function
+    words = f"✔ {exercise} {EXERCISES[exercise].name}: Public checks passed.\n"
+    assert capsys.readouterr().out == words
 
 
 def test_every_mistake_has_a_mutant():
@@ -54,7 +57,7 @@ def test_every_mistake_has_a_mutant():
 def test_a_mistake_is_called_by_its_name(exercise, mistake):
     one = EXERCISES[exercise]
     changed = mutate(solution(exercise), MUTANTS[exercise][mistake])
-    found = judge(one, written(exercise, changed), np.random.default_rng(3), hidden=True)
+    found = judge(one, written(exercise, changed)[1], np.random.default_rng(3), hidden=True)
     hint = next(m.hint for m in one.mistakes if m.name == mistake)
     assert found == ("wrong", f"This looks like {mistake}. {hint}", mistake)
 

@@ -1,10 +1,11 @@
 """The line under an exercise: is this answer right, and if not, what is the matter?"""
 
+import functools
 import inspect
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import jax
@@ -12,9 +13,9 @@ import numpy as np
 
 from practical.data import Dataset
 from practical.grading.asking import ask
-from practical.grading.exercise import Arguments
+from practical.grading.exercise import ABSENT, Arguments
 from practical.grading.exercises import EXERCISES
-from practical.grading.verdicts import Stopped, judge
+from practical.grading.verdicts import Stopped, Verdict, judge
 from practical.models import Classifier
 
 _PUBLIC_SEED = 2412
@@ -52,6 +53,13 @@ def check(exercise: str, answer: Any) -> Callable:
         lambda given: _call(answer, asked.in_order(given)),
         np.random.default_rng(_PUBLIC_SEED),
     )
+    borrowed = _borrowed(answer)
+    if borrowed and verdict.status == "passed":
+        verdict = Verdict(
+            "wrong",
+            f"The numbers are right, but it uses the package's {_listed(borrowed)}, which is not "
+            "there when answers are graded: write it without.",
+        )
     mark = "✔" if verdict.status == "passed" else "…" if verdict.status == "blank" else "✘"
     words = [verdict.message]
     if verdict.status in ("wrong", "raised"):
@@ -95,19 +103,50 @@ def _where(error: BaseException) -> str:
 
 def _globals_read(answer: Callable) -> list[str]:
     """Name the notebook's networks and arrays that a function reads in place of its arguments."""
-    function = inspect.unwrap(answer)
-    if not isinstance(function, FunctionType):
-        return []
     data = Classifier | Dataset | np.ndarray | jax.Array
-    names = sorted(
-        name
-        for name in set(_names(function.__code__))
-        if isinstance(function.__globals__.get(name), data)
-    )
-    if not names:
-        return []
-    listed = ", ".join(f"`{name}`" for name in names)
-    return [f"It reads {listed} of the notebook: use what it is given."]
+    names = {name for name, value in _mentioned(answer) if isinstance(value, data)}
+    return [f"It reads {_listed(names)} of the notebook: use what it is given."] if names else []
+
+
+def _borrowed(answer: Callable) -> set[str]:
+    """Name what a function, or one of the notebook that it calls, has of the package's answers."""
+    answer = _inmost(answer)
+    found, seen, todo = set(), set(), [(getattr(answer, "__name__", "function"), answer)]
+    while todo:
+        name, value = todo.pop()
+        where = value.__name__ if isinstance(value, ModuleType) else _module(value)
+        if where.startswith(("practical.grading.exercises", *(f"practical.{a}" for a in ABSENT))):
+            found.add(name)
+        elif callable(value) and id(value) not in seen and not where.startswith("practical"):
+            seen.add(id(value))
+            mentioned = list(_mentioned(value))
+            todo += mentioned
+            if any(one == "practical" for one, _ in mentioned):  # `practical.attribution`
+                found |= {one for one, _ in mentioned if one in ABSENT}
+    return found
+
+
+def _mentioned(function: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the names in a function's code, and what the notebook has of each."""
+    function = _inmost(function)
+    if isinstance(function, FunctionType):
+        for name in sorted(set(_names(function.__code__))):
+            yield name, function.__globals__.get(name)
+
+
+def _inmost(function: Any) -> Any:
+    """Return the function in a decorator, or with arguments filled in."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.unwrap(function) if callable(function) else function
+
+
+def _module(value: Any) -> str:
+    return str(getattr(value, "__module__", None) or "")
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
 
 
 def _names(code: CodeType) -> Iterator[str]:

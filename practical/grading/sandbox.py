@@ -14,13 +14,10 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from practical.grading.exercise import ABSENT
+
 LEVELS = ("bwrap", "none")
 
-# What the package does not have in the sandbox: the answers, what is made of them, and what costs
-# time and is graded by nobody.
-ABSENT = (
-    "attribution", "bias", "evaluation", "explainfix", "metrics", "plotting", "training", "widgets",
-)  # fmt: skip
 _PRESENT = (
     "__init__.py", "_chunks.py", "_files.py", "_inputs.py", "_jit.py", "_keys.py", "_outputs.py",
     "augmentation.py", "baselines.py", "data", "models", "grading/asking.py",
