@@ -160,7 +160,7 @@ case $where/ in
         echo "Left as it is: PRACTICAL_HOME, $home, is not inside this folder."
         exit 0 ;;
 esac
-for kind in hub imagenette suspects; do
+for kind in hub imagenette suspects grading; do
     if [ -L "$where/$kind" ] || [ -d "$where/$kind" ]; then rm -rf -- "$where/$kind"; fi
 done
 rmdir -- "$where" 2>/dev/null || :

@@ -162,8 +162,8 @@ print(f"logits {logits.shape}; the predicted classes' logits are", logits.max(1)
 # **4 points · ★★☆ · 12 minutes**
 #
 # Write `occlusion`. Its squares have a side of `window` pixels, and their upper left corners lie at
-# the multiples of `stride`, as long as the square lies inside the image. `color` is what they show:
-# three numbers, or three for each image.
+# the multiples of `stride`, as long as the square lies inside the image; they cover every pixel.
+# `color` is what they show: three numbers, or three for each image, (B, 1, 1, 3).
 #
 # 1. Get the logits of the targets before anything is hidden.
 # 2. For each square, paint it in a copy of the images, and see how far the logits fall.

@@ -16,9 +16,11 @@ _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT
 
 
 def jit(function: Callable, *, static_argnames: Sequence[str] = ()) -> Callable:
-    """Compile `function` on its first call, once per shape; inside another trace, join that trace.
+    """Compile `function` on its first call, once per shape.
 
-    Nothing touches a device before the first call, so that importing the package stays cheap.
+    Inside another trace it becomes a part of that one; under a `jax.grad` or `jax.vmap` that nobody
+    compiles, it is compiled all the same, and not executed operation by operation. Nothing touches
+    a device before the first call, so that importing the package stays cheap.
     """
 
     @functools.cache
@@ -34,7 +36,7 @@ def jit(function: Callable, *, static_argnames: Sequence[str] = ()) -> Callable:
     @functools.wraps(function)
     def call(*args, **kwargs):
         if is_traced((args, kwargs)):
-            return function(*args, **kwargs)  # compiler options belong to the outermost jit
+            return without_options()(*args, **kwargs)  # JAX takes options at the outermost alone
         if not _options() or _is_double((args, kwargs)):
             return without_options()(*args, **kwargs)
         try:

@@ -2,13 +2,23 @@
 
 import dataclasses
 import shutil
+import textwrap
 
 import nbformat
 import pytest
 
 from practical.grading import classroom, sandbox
 from practical.grading.exercises import EXERCISES
-from tests.attacks.zoo import CELLS, FILES, FUNCTIONS, HONEST, IMPORTS, function
+from tests.attacks.zoo import (
+    CELLS,
+    FILES,
+    FUNCTIONS,
+    HONEST,
+    IMPORTS,
+    PROMISES,
+    STYLES,
+    function,
+)
 
 pytestmark = pytest.mark.skipif(
     shutil.which("bwrap") is None, reason="bubblewrap is not installed: apt install bubblewrap"
@@ -44,6 +54,14 @@ def reports(tmp_path_factory):
         (folder / f"cells-{number}.ipynb").write_text(notebook([IMPORTS, cell, HONEST]))
     for number, content in enumerate(FILES.values()):
         (folder / f"files-{number}.ipynb").write_bytes(content)
+    for number, promise in enumerate(PROMISES.values()):
+        # Answers right only if nothing was raised.
+        cell = f"broken = 'it was not looked'\n{IMPORTS}\n{promise}\nbroken = ''\n"
+        cell = "try:\n" + textwrap.indent(cell, "    ") + "except BaseException as error:\n"
+        cell += "    broken = repr(error)"
+        honest = HONEST.replace("    return", "    assert not broken, broken\n    return")
+        (folder / f"promises-{number}.ipynb").write_text(notebook([cell, honest]))
+    (folder / "styles.ipynb").write_text(notebook([IMPORTS, *STYLES.values()]))
     (folder / "honest.ipynb").write_text(notebook([IMPORTS, HONEST]))
     (folder / "link.ipynb").symlink_to(folder / "honest.ipynb")
     graded = classroom.grade_all(
@@ -82,6 +100,20 @@ def test_a_cell_breaks_nothing_but_itself(reports, name):
     if CELLS[name][1]:
         assert statuses["1.9"] == "passed", report
     assert sum(report.points.values()) <= EXERCISES["1.9"].points
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROMISES)
+def test_the_sandbox_is_what_it_is_said_to_be(reports, name):
+    (report,) = reports[f"promises-{list(PROMISES).index(name)}"]
+    assert report.verdicts["1.9"].status == "passed", report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exercise", STYLES)
+def test_a_right_answer_is_right_in_whatever_style(reports, exercise):
+    (report,) = reports["styles"]
+    assert report.verdicts[exercise].status == "passed", report.verdicts[exercise]
 
 
 @pytest.mark.slow

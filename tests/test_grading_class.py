@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -66,8 +68,39 @@ def test_what_cannot_be_read_is_said(tmp_path):
     with pytest.raises(UnreadableError, match="It cannot be read: No such file"):
         read(tmp_path / "none.ipynb")
     (tmp_path / "folder.ipynb").mkdir()
-    with pytest.raises(UnreadableError, match="It cannot be read: Is a directory"):
-        read(tmp_path / "folder.ipynb")
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    for name in ("folder", "pipe"):
+        with pytest.raises(UnreadableError, match="It is not a file"):
+            read(tmp_path / f"{name}.ipynb")
+    write(tmp_path / "much.ipynb", ["x = 1\n" * 3000] * 30)
+    with pytest.raises(UnreadableError, match="540,000 characters of code, and at most 400,000"):
+        read(tmp_path / "much.ipynb")
+
+
+def test_a_huge_cell_is_left_out_and_a_person_told_to_look(tmp_path):
+    found = read(write(tmp_path / "a.ipynb", [AREA, f"import zlib\npackage = {'x' * 30000!r}"]))
+    assert found.sources == [AREA, ""]
+    assert found.notes == [
+        "Code cell 2 was left out: it has 30,024 characters, and at most 20,000 are allowed."
+    ]
+    assert found.flags == ["a huge cell"]
+    found = read(write(tmp_path / "a.ipynb", [AREA, "practical.__path__.insert(0, 'mine')"]))
+    assert found.flags == ["__path__"]
+
+
+def test_halves_of_characters_and_pasted_pictures(tmp_path):
+    path = write(tmp_path / "a.ipynb", [r"raise ValueError('\ud800')" + "\n" + AREA])
+    content = json.loads(path.read_text())
+    content["cells"].append(
+        {"cell_type": "markdown", "source": "<!-- answer 1.A --> \ud800" + "x" * 30000}
+    )
+    path.write_text(json.dumps(content))
+    words = answers(read(path), "1")["1.A"]
+    assert words.startswith("?xxx")
+    assert words.endswith("x [... and 10,001 more]")
+    one = graded("ann", words=words)
+    for _ in range(2):
+        reports.write([one], tmp_path)
 
 
 def test_answers_are_found_where_their_mark_is(tmp_path):
@@ -99,6 +132,11 @@ def test_canvas(tmp_path):
     jane, roe = classroom.students(tmp_path)
     assert (jane.id, jane.name, jane.late) == ("11", "doejane", True)
     assert (roe.id, roe.late) == ("12", False)
+    # What is no notebook of ours counts only where there is no other.
+    write(tmp_path / "doejane_11_999_Untitled.ipynb", ["print(1)"])
+    write(tmp_path / "poe_13_1_Untitled.ipynb", ["print(1)"])
+    jane, _, poe = classroom.students(tmp_path)
+    assert [one.path.name for one in classroom._newest(poe)] == ["poe_13_1_Untitled.ipynb"]
     newest = sorted(one.path.name for one in classroom._newest(jane))
     assert newest == [
         "doejane_11_801_ModelBias-1.ipynb", "doejane_LATE_11_900_ExplanationMethods-2.ipynb",
@@ -113,6 +151,13 @@ def test_a_folder_for_each_student(tmp_path):
     write(tmp_path / "carl.ipynb", [AREA])
     found = {one.id: len(one.submissions) for one in classroom.students(tmp_path)}
     assert found == {"ann": 1, "bob": 0, "carl": 1}
+
+
+def test_names_that_are_no_text(tmp_path):
+    write(Path(os.fsdecode(os.fsencode(tmp_path) + b"/bj\xf6rn")) / "a.ipynb", [AREA])
+    (student,) = classroom.students(tmp_path)
+    assert student.id == "bj\N{REPLACEMENT CHARACTER}rn"
+    reports.write([Graded(student, [])], tmp_path / "out")
 
 
 def test_a_folder_without_notebooks_is_refused(tmp_path):
@@ -158,7 +203,7 @@ def test_the_reports(tmp_path):
     assert (second["1.4"], second["total"]) == ("", "45")
     assert second["status"] == "not graded: 1.4"
     assert rows(tmp_path / "statuses.csv")[0]["2.1"] == "missing"
-    page = (tmp_path / "feedback" / "_cmd__.html").read_text()
+    page = (tmp_path / "feedback" / f"{reports.file_name('=cmd()')}.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "40 of 67 points" in page
@@ -185,7 +230,35 @@ def test_points_given_by_hand_are_kept_and_counted(tmp_path):
         reports.write([graded()], tmp_path)
 
 
+def test_no_spreadsheet_loses_points(tmp_path):
+    everybody = [graded("007"), graded("ann", words="fine;=HYPERLINK(1);\n=1+1\n- a list")]
+    reports.write(everybody, tmp_path)
+    sheet = tmp_path / "answers.csv"
+    ours = rows(sheet)
+    assert ours[1]["answer"] == "fine;'=HYPERLINK(1);\n'=1+1\n- a list"
+    ours[0] |= {"points": "2", "comment": "a;b"}
+    with sheet.open("w", newline="", encoding="utf-8-sig") as file:  # as Excel does in Sweden
+        writer = csv.DictWriter(file, list(ours[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(ours)
+    reports.write(everybody, tmp_path)
+    assert rows(sheet)[0]["points"] == "2"
+    assert rows(tmp_path / "grades.csv")[0]["1.A"] == "2"
+    before = sheet.read_text().replace("007", "7")
+    sheet.write_text(before)
+    with refuses(r"row 2 of .* is about the student '7', who is not among .* turn 007 into 7"):
+        reports.write(everybody, tmp_path)
+    assert sheet.read_text() == before
+    sheet.write_text("student,mark\nann,3\n")
+    with refuses("answers.csv must have the columns .*cannot be found"):
+        reports.write(everybody, tmp_path)
+
+
 def test_gradescope_gets_what_it_wants():
+    failed = {"1.1": Verdict("infrastructure", "/home/grader is full")}
+    (first, *_) = reports.gradescope(graded(verdicts=failed))["tests"]
+    assert "score" not in first
+    assert first["output"] == "The grader failed here; this will be graded again."
     found = reports.gradescope(graded())
     assert sum(one["score"] for one in found["tests"]) == 40
     assert {one["status"] for one in found["tests"]} == {"passed"}
@@ -197,14 +270,16 @@ def test_gradescope_gets_what_it_wants():
     ("student", "name"),
     [
         ("ann", "ann"),
-        ("../../x", "_.._x"),
-        ("a b/c", "a_b_c"),
-        ("..", "_"),
+        ("../../x", r"_\.\._x-\w{8}"),
+        ("a b/c", r"a_b_c-\w{8}"),
+        ("..", r"-\w{8}"),
         ("é@kth.se", "é@kth.se"),
+        ("x" * 250, r"x{80}-\w{8}"),
     ],
 )
-def test_a_page_stays_in_its_folder(student, name):
-    assert reports.file_name(student) == name
+def test_a_page_stays_in_its_folder_and_is_one_students(student, name):
+    assert re.fullmatch(name, reports.file_name(student))
+    assert reports.file_name("Anna Berg") != reports.file_name("Anna_Berg")
 
 
 def test_strip():
@@ -353,6 +428,8 @@ def test_without_a_sandbox_nothing_is_graded_and_the_way_out_is_said(tmp_path, m
 @needs_bwrap
 def test_pytest_grades_one(tmp_path):
     path = write(tmp_path / "ann" / "a.ipynb", [GOOD, "import os\nos._exit(0)"])
+    for name in ("conftest.py", "__init__.py"):  # which pytest would run, here and not there
+        (path.parent / name).write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
     done = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--submission", str(path),
@@ -366,12 +443,32 @@ def test_pytest_grades_one(tmp_path):
     assert "missing: There is no function `occlusion`" in done.stdout
     assert "Code cell 2 was left out: it ended its process." in done.stdout
     assert "Traceback" not in done.stdout
+    assert not (tmp_path / "run").exists()
     none = subprocess.run(
         [sys.executable, "-m", "pytest", "--submission", str(tmp_path / "none.ipynb")],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert none.returncode == 4
-    assert "--submission must be a notebook, and there is no" in none.stderr
+    assert "--submission must be a notebook, a file, got" in none.stderr
+
+
+def test_who_was_too_slow_beside_others_is_graded_again_alone(tmp_path, monkeypatch):
+    for student in ("ann", "bob"):
+        write(tmp_path / "class" / student / "a.ipynb", [GOOD])
+    calls = []
+
+    def slow(path, *, student, **_):
+        calls.append(student)
+        late = student == "ann" and calls.count("ann") == 1
+        return Report("1", {"1.9": Verdict("timed out" if late else "passed", "")})
+
+    monkeypatch.setattr(classroom, "grade", slow)
+    everybody = classroom.students(tmp_path / "class")
+    options = {"secret": "s", "level": "none", "jobs": 2, "progress": False}
+    for _ in range(2):
+        found = classroom.grade_all(everybody, tmp_path / "out", **options)
+        assert [one.reports[0].points for one in found] == [{"1.9": 2}] * 2
+    assert sorted(calls) == ["ann", "ann", "bob"]
 
 
 def test_a_grade_is_of_the_graders_own_failure_when_it_is(tmp_path, monkeypatch):

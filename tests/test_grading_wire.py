@@ -127,14 +127,53 @@ def npy(array: np.ndarray, **options) -> bytes:
 
 HEADER = b'{"kind": "returned"}'
 HUGE = npy(np.zeros(2)).replace(b"(2,)", b"(9,)")
+
+
+def with_header(text: bytes) -> bytes:
+    """Return a .npy file whose header is this."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def overlapping() -> bytes:
+    """Return a zip whose directory has the first entry reach over all that is there."""
+    archive = bytearray(npz(*((f"{number}.npy", npy(np.zeros(1000))) for number in range(2))))
+    line = archive.index(b"PK\x01\x02")  # the first in the directory
+    archive[line + 20 : line + 28] = 2 * struct.pack("<I", line - 100)  # its sizes
+    return bytes(archive)
+
+
 WRONG = {
+    "a header that does not end": (
+        frame(HEADER, npz(("0.npy", with_header(b"{\n")))), "the arrays cannot be read",
+    ),
+    "a header that is deep": (
+        frame(HEADER, npz(("0.npy", with_header(b"-" * 9000 + b"1\n")))),
+        "the arrays cannot be read",
+    ),
+    "no numbers and endless axes": (
+        frame(
+            HEADER,
+            npz((
+                "0.npy",
+                with_header(
+                    b"{'descr': '<f8', 'fortran_order': False, 'shape': (0, %d)}\n" % 10**30
+                ),
+            )),
+        ),
+        "the arrays cannot be read",
+    ),
+    "a name that is no text": (
+        frame(HEADER, npz(("0.npy", npy(np.zeros(2)))).replace(b"0.npy", b"\xff.npy")),
+        "are not numbered|cannot be read",
+    ),
+    "entries that overlap": (frame(HEADER, overlapping()), "the arrays overlap"),
     "a header longer than is allowed": (frame(b"", lengths=(2**31, 0)), "is not allowed"),
     "arrays longer than are allowed": (frame(HEADER, lengths=(20, 2**40)), "is not allowed"),
     "no JSON": (frame(b"{"), "the header is not JSON"),
     "deep JSON": (frame(b"[" * 100_000), "the header is not JSON"),
     "a list": (frame(b"[1]"), "the header has no kind"),
     "a kind that is none": (frame(b'{"kind": 3}'), "the header has no kind"),
-    "no zip": (frame(HEADER, b"PK\x03\x04" + bytes(50)), "the arrays are no zip"),
+    "no zip": (frame(HEADER, b"PK\x03\x04" + bytes(50)), "the arrays cannot be read"),
     "a bomb": (
         frame(HEADER, npz(("0.npy", npy(np.zeros(10**7))), compression=zipfile.ZIP_DEFLATED)),
         "the arrays are compressed",
@@ -145,7 +184,7 @@ WRONG = {
         "an array of object, which is not of numbers",
     ),
     "an array shorter than it says": (frame(HEADER, npz(("0.npy", HUGE))), "has 16 bytes"),
-    "no array": (frame(HEADER, npz(("0.npy", b"12345678901234"))), "an array has no header"),
+    "no array": (frame(HEADER, npz(("0.npy", b"12345678901234"))), "the arrays cannot be read"),
 }  # fmt: skip
 
 
@@ -169,11 +208,19 @@ def test_half_a_frame_is_the_end(cut):
         3, {"array": 1}, {"array": -1}, {"array": True}, {"array": "0"}, {"network": 7},
         {"items": 3}, {"items": [{"value": 1}], "names": []}, {"value": [1]},
         {"value": "x", "type": "float"}, {}, {"items": [{"value": 1}] * 65},
+        {"value": 10**400, "type": "float"}, {"items": [{"array": 0}, {"array": 0}]},
     ],
 )  # fmt: skip
 def test_what_pack_does_not_give_is_not_unpacked(packed):
     with pytest.raises(WireError):
         wire.unpack(packed, [np.zeros(2)], network=bytes)
+
+
+def test_a_text_is_one_that_may_be_printed_and_written():
+    assert wire.plain_text("a\x1b[2J\x07b\n\tc\x9b", 99) == "a[2Jb\n\tc"
+    assert wire.plain_text("half \ud800", 99) == "half ?"
+    assert wire.plain_text("abc", 2) == "ab"
+    assert wire.plain_text(["a"], 9) == ""
 
 
 @given(st.binary(max_size=300))

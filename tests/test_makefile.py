@@ -123,6 +123,7 @@ def test_cleanup_empties_a_cache_folder_inside_the_checkout(checkout, written):
     write(checkout / "cache/hub/original/weights.safetensors")
     write(checkout / "cache/imagenette/original/data.array_record")
     write(checkout / "cache/suspects/shapes-clean.safetensors")
+    write(checkout / "cache/grading/0123/jit_add-cache")
     mine = write(checkout / "cache/mine.txt")
     for _ in range(2):
         done = make(checkout, "cleanup", PRACTICAL_HOME=home)

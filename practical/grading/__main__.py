@@ -50,7 +50,8 @@ def grade(options: argparse.Namespace) -> int:
     everybody = classroom.students(options.submissions)
     secret = classroom.load_secret(options.secret_file)
     options.out.mkdir(parents=True, exist_ok=True)
-    reports.read_sheet(options.out / reports.SHEET)  # before the work, not after it
+    # Before the work, not after it.
+    reports.read_sheet(options.out / reports.SHEET, {one.id for one in everybody})
     print(f"sandbox: {sandbox.describe(options.sandbox)}")
     graded = classroom.grade_all(
         everybody, options.out, secret=secret, level=options.sandbox, jobs=options.jobs

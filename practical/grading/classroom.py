@@ -6,11 +6,8 @@ import os
 import queue
 import re
 import secrets
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +16,7 @@ from tqdm import tqdm
 
 from practical._files import atomic_path
 from practical.grading import sandbox
+from practical.grading.staging import code_version, staging
 from practical.grading.submission import Report, UnreadableError, grade, read
 from practical.grading.verdicts import Verdict
 
@@ -27,6 +25,8 @@ from practical.grading.verdicts import Verdict
 _CANVAS = re.compile(
     r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<user>\d+)_(?P<submission>\d+)_(?P<file>.+)\.ipynb"
 )
+_AGAINST_GRADER = {"infrastructure"}
+_AGAINST_TIME = {"timed out", "crashed"}
 _AGAIN = re.compile(r"-(\d+)$")
 
 
@@ -73,6 +73,8 @@ def students(folder: Path) -> list[Student]:
     found: dict[str, Student] = {}
 
     def add(identity: str, name: str, submission: Submission | None) -> None:
+        # Names need not be UTF-8 on a disk, but have to be in a table.
+        identity, name = (os.fsencode(text).decode("utf-8", "replace") for text in (identity, name))
         student = found.setdefault(identity, Student(identity, name))
         if submission is not None:
             student.submissions.append(submission)
@@ -114,26 +116,6 @@ def load_secret(path: Path) -> str:
     return secret
 
 
-@contextmanager
-def staging(level: str) -> Iterator[Path]:
-    """Yield what workers see of the package, at a place that they may read.
-
-    Raises:
-        SandboxError: If the sandbox cannot be had.
-    """
-    with tempfile.TemporaryDirectory(prefix="practical-") as folder:
-        Path(folder).chmod(0o755)
-        staged = Path(folder) / "staged"
-        staged.mkdir()
-        sandbox.stage(staged)
-        if problem := sandbox.problem(level, staged):
-            raise sandbox.SandboxError(
-                f"There is no sandbox: {problem}. --sandbox=none grades without one, and then "
-                "every submission's code runs as you: only for code that you trust"
-            )
-        yield staged
-
-
 def grade_all(
     everybody: list[Student],
     out: Path,
@@ -157,7 +139,7 @@ def grade_all(
     """
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    code = _fingerprint()
+    code = code_version()
     jobs = jobs or len(os.sched_getaffinity(0))
     slots: queue.Queue[int] = queue.Queue()
     for slot in range(jobs):
@@ -167,7 +149,7 @@ def grade_all(
 
     with staging(level) as staged, ThreadPoolExecutor(jobs) as pool:
 
-        def run(student: Student, submission: Submission) -> Report:
+        def run(student: Student, submission: Submission, *, alone: bool = False) -> Report:
             slot = slots.get()
             try:
                 known = cache / f"{_key(submission.path, student.id, secret, code, level)}.json"
@@ -177,21 +159,33 @@ def grade_all(
                     submission.path, student=student.id, secret=secret, staged=staged, level=level,
                     slot=slot, limits=limits,
                 )  # fmt: skip
-                # What failed here may work the next time.
-                if all(one.status != "infrastructure" for one in report.verdicts.values()):
+                found = {one.status for one in report.verdicts.values()}
+                # What failed here may work the next time, and what was too slow, alone.
+                if not found & (_AGAINST_GRADER if alone else _AGAINST_GRADER | _AGAINST_TIME):
                     _store(known, report)
                 return report
             finally:
                 slots.put(slot)
 
-        running = {pool.submit(run, *one): one[0] for one in work}
+        running = {pool.submit(run, *one): one for one in work}
         bar = tqdm(as_completed(running), total=len(running), unit="notebook", disable=not progress)
+        slow = []
         try:
             for done in bar:
-                reports[running[done].id].append(done.result())
+                student, submission = running[done]
+                report = done.result()
+                if any(one.status in _AGAINST_TIME for one in report.verdicts.values()):
+                    slow.append((student, submission))
+                else:
+                    reports[student.id].append(report)
         except BaseException:  # Ctrl-C, too: finish what is being graded, and begin nothing
             pool.shutdown(cancel_futures=True)
             raise
+        # Somebody else's notebook may have taken the machine.
+        for student, submission in tqdm(
+            slow, unit="notebook", desc="again, alone", disable=not (progress and slow)
+        ):
+            reports[student.id].append(run(student, submission, alone=True))
     return [
         Graded(student, sorted(reports[student.id], key=lambda report: report.part))
         for student in everybody
@@ -199,7 +193,10 @@ def grade_all(
 
 
 def _newest(student: Student) -> list[Submission]:
-    """Return the newest file of each of the practical's notebooks, and all that is no notebook."""
+    """Return the newest file of each of the practical's notebooks, and all that is no notebook.
+
+    A notebook without any exercise counts only where there is nothing else.
+    """
     newest: dict[str, Submission] = {}
     broken = []
     for one in sorted(student.submissions, key=lambda one: one.order):
@@ -207,7 +204,9 @@ def _newest(student: Student) -> list[Submission]:
             newest[read(one.path).part] = one
         except UnreadableError:
             broken.append(one)
-    return [*newest.values(), *broken]
+    other = newest.pop("", None)
+    found = [*newest.values(), *broken]
+    return found if found or other is None else [other]
 
 
 def _again(path: Path) -> tuple[int, ...]:
@@ -215,18 +214,10 @@ def _again(path: Path) -> tuple[int, ...]:
     return (int(match[1]) if match else 0,)
 
 
-def _fingerprint() -> str:
-    """Return a checksum of all that decides a grade, but for the submission."""
-    digest = hashlib.sha256()
-    package = Path(__file__).resolve().parents[1]
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
 def _key(path: Path, *about: str) -> str:
     try:
-        content = path.read_bytes() if not path.is_symlink() else b"link"
+        regular = path.is_file() and not path.is_symlink()  # a pipe would have us wait
+        content = path.read_bytes() if regular else b"no file"
     except OSError as error:
         content = str(error).encode()
     digest = hashlib.sha256(content)
@@ -241,6 +232,7 @@ def _store(path: Path, report: Report) -> None:
         "verdicts": {one: list(verdict) for one, verdict in report.verdicts.items()},
         "answers": report.answers,
         "notes": report.notes,
+        "flags": report.flags,
     }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(about))

@@ -3,12 +3,15 @@
 Each exercise becomes a test, whose report is the verdict. Nothing of the submission runs here.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+_COPY = pytest.StashKey[Path]()
 _NOTES = pytest.StashKey[list[str]]()
 
 
@@ -27,14 +30,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Read no conftest.py: a student's would be run here, and not in the sandbox."""
+    if early_config.known_args_namespace.submission is not None:
+        early_config.known_args_namespace.noconftest = True
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Collect the submission, and nothing else."""
     path: Any = config.getoption("--submission", None)
     if path is None:
         return
-    if not path.is_file():
-        raise pytest.UsageError(f"--submission must be a notebook, and there is no {path}")
-    config.args = [str(path)]
+    if not path.is_file() or path.is_symlink():
+        raise pytest.UsageError(f"--submission must be a notebook, a file, got {path}")
+    # Of the folder that pytest collects from it imports what may be a package. So it gets one that
+    # has nothing else in it.
+    folder = tempfile.TemporaryDirectory(prefix="submission-")
+    config.add_cleanup(folder.cleanup)
+    config.stash[_COPY] = copy = Path(folder.name).resolve() / "submission.ipynb"
+    shutil.copyfile(path, copy)
+    config.args = [str(copy)]
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -54,8 +70,7 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Return the submission as what has a test for each exercise."""
-    path: Any = parent.config.getoption("--submission", None)
-    if path is None or file_path != path.resolve():
+    if file_path != parent.config.stash.get(_COPY, None):
         return None
     return SubmissionFile.from_parent(parent, path=file_path)
 
@@ -65,17 +80,17 @@ class SubmissionFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Grade it, and yield a test for each exercise."""
-        from practical.grading.classroom import load_secret, staging
+        from practical.grading.classroom import load_secret
         from practical.grading.sandbox import SandboxError
+        from practical.grading.staging import staging
         from practical.grading.submission import grade
 
         option: Any = self.config.getoption
-        path = option("--submission")
-        student = option("--student") or path.resolve().parent.name
+        student = option("--student") or option("--submission").resolve().parent.name
         try:
             with staging(option("--sandbox")) as staged:
                 report = grade(
-                    path, student=student, secret=load_secret(option("--secret-file")),
+                    self.path, student=student, secret=load_secret(option("--secret-file")),
                     staged=staged, level=option("--sandbox"),
                 )  # fmt: skip
         except (SandboxError, ValueError) as error:
@@ -109,7 +124,8 @@ class ExerciseItem(pytest.Item):
         """Return what the report calls it."""
         from practical.grading.exercises import EXERCISES
 
-        return self.path, None, f"{self.name} {EXERCISES[self.name].name}"
+        place: Any = self.config.getoption("--submission")
+        return place, None, f"{self.name} {EXERCISES[self.name].name}"
 
 
 class _NotPassed(Exception):

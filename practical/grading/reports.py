@@ -1,6 +1,7 @@
 """What a class's grading becomes: tables, a page for each student, and a sheet of their answers."""
 
 import csv
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -11,11 +12,18 @@ import jinja2
 
 from practical._files import atomic_path
 from practical.grading.classroom import Graded
+from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.submission import Report, mark
 from practical.grading.verdicts import Verdict
 
 SHEET = "answers.csv"
+csv.field_size_limit(10_000_000)  # an answer may be longer than the csv module expects
+_GRADER_FAILED = "The grader failed here; this will be graded again."
+# A list's dash is none.
+_FORMULA = re.compile(r"(^|[\r\n;\t])(?=[=+@\t\r]|-\S)")
+_NO_FORMULA = re.compile(r"(^|[\r\n;\t])'(?=[=+@\t\r]|-\S)")
+_COLUMNS = ("question", "student", "answer", "points", "comment")
 _MISSING = Verdict("missing", "There is no notebook with it.")
 
 
@@ -24,7 +32,7 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
 
     Points that somebody gave in answers.csv are kept, and counted.
     """
-    given = read_sheet(out / SHEET)
+    given = read_sheet(out / SHEET, {one.student.id for one in graded})
     rows, statuses, answers = [], [], []
     feedback = out / "feedback"
     feedback.mkdir(parents=True, exist_ok=True)
@@ -48,7 +56,9 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
             | {q: value for q, (value, _) in by_hand.items()}
             | {"total": f"{sum(earned):g}", "status": status}
         )
-        statuses.append(about | {e: v.status for e, v in verdicts.items()})
+        flags = sorted({flag for report in one.reports for flag in report.flags})
+        look = {"look at": " ".join(flags)}
+        statuses.append(about | {e: v.status for e, v in verdicts.items()} | look)
         answers += [
             {"question": q, "student": one.student.id, "answer": words[q]}
             | {"points": by_hand[q][0], "comment": by_hand[q][1]}
@@ -59,6 +69,7 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
             marks=marks, words=words, by_hand=by_hand, total=f"{sum(earned):g}",
             most=sum(e.points for e in [*EXERCISES.values(), *QUESTIONS.values()]),
             notes=[note for report in one.reports for note in report.notes],
+            grader_failed=_GRADER_FAILED,
         )  # fmt: skip
         with atomic_path(feedback / f"{file_name(one.student.id)}.html") as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -92,16 +103,24 @@ def gradescope(graded: Graded) -> dict[str, Any]:
         {
             "number": exercise.id,
             "name": f"{exercise.id} {exercise.name}",
-            "score": mark(exercise.id, verdicts[exercise.id]) or 0,
-            "max_score": exercise.points,
-            "status": "passed" if verdicts[exercise.id].status == "passed" else "failed",
-            "output": f"{verdicts[exercise.id].status}: {verdicts[exercise.id].message}",
         }
+        | _gradescope_result(exercise, verdicts[exercise.id])
         for exercise in EXERCISES.values()
         if exercise.id[0] in parts
     ]
     notes = [note for report in graded.reports for note in report.notes]
     return {"tests": tests, "output": "\n".join(notes), "visibility": "visible"}
+
+
+def _gradescope_result(exercise: Exercise, verdict: Verdict) -> dict[str, Any]:
+    if verdict.status == "infrastructure":  # without a score it counts neither way
+        return {"output": _GRADER_FAILED}
+    return {
+        "score": mark(exercise.id, verdict),
+        "max_score": exercise.points,
+        "status": "passed" if verdict.status == "passed" else "failed",
+        "output": f"{verdict.status}: {verdict.message}",
+    }
 
 
 def write_gradescope(graded: Graded, path: Path) -> None:
@@ -111,17 +130,31 @@ def write_gradescope(graded: Graded, path: Path) -> None:
         temporary.write_text(json.dumps(gradescope(graded), indent=1))
 
 
-def read_sheet(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
+def read_sheet(path: Path, students: set[str]) -> dict[tuple[str, str], tuple[str, str]]:
     """Return the points and comments that were given by hand, by student and question.
 
+    Args:
+        path: The sheet, as we wrote it or as a spreadsheet did.
+        students: Who is being graded.
+
     Raises:
-        ValueError: If points are no number, or more than the question has.
+        ValueError: If it is not our sheet, or points are no number, more than the question has, or
+            of nobody: what was given by hand is never dropped.
     """
     if not path.exists():
         return {}
     given = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        heading = file.readline()
+        file.seek(0)
+        separator = max(",;\t", key=heading.count)  # a spreadsheet's depends on its country
+        reader = csv.DictReader(file, delimiter=separator)
+        if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
+            raise ValueError(
+                f"{path} must have the columns {', '.join(_COLUMNS)}, and {', '.join(missing)} "
+                "cannot be found: save it as CSV (UTF-8), or remove it, and your points with it"
+            )
+        for number, row in enumerate(reader, start=2):
             value, question = (row.get("points") or "").strip(), row.get("question") or ""
             if value:
                 most = QUESTIONS[question].points if question in QUESTIONS else 0
@@ -135,6 +168,12 @@ def read_sheet(path: Path) -> dict[tuple[str, str], tuple[str, str]]:
                         f"{value!r} in row {number} of {path}"
                     )
             key = _plain(row.get("student") or ""), question
+            if key[0] not in students and (value or row.get("comment")):
+                raise ValueError(
+                    f"row {number} of {path} is about the student {key[0]!r}, who is not among "
+                    "those that are graded: grade the whole class, or into another folder (and "
+                    "mind that spreadsheets turn 007 into 7)"
+                )
             given[key] = value, _plain(row.get("comment") or "")
     return given
 
@@ -147,21 +186,20 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _harmless(value: Any) -> Any:
-    """Return a text that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
+    """Return a text that is no formula to a spreadsheet, wherever it takes a cell to begin."""
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
 
 
 def _plain(value: str) -> str:
-    return (
-        value[1:] if value[:1] == "'" and value[1:2] in ("=", "+", "-", "@", "\t", "\r") else value
-    )
+    return _NO_FORMULA.sub(r"\1", value)
 
 
 def file_name(student: str) -> str:
-    """Return a name for a student's page that stays in its folder."""
-    return re.sub(r"[^\w.@-]", "_", student).lstrip(".") or "_"
+    """Return a name for a student's page that stays in its folder and is nobody else's."""
+    name = re.sub(r"[^\w.@-]", "_", student).lstrip(".")[:80]
+    if name == student:
+        return name
+    return f"{name}-{hashlib.sha256(student.encode()).hexdigest()[:8]}"
 
 
 def _page() -> jinja2.Template:
@@ -195,8 +233,7 @@ blockquote { white-space: pre-wrap }
 {% for id, exercise in exercises.items() %}{% set verdict = verdicts[id] %}
 <tr><td>{{ id }} {{ exercise.title }}
 <td class="{{ verdict.status.split()[0] }}">{{ verdict.status }}
-<td>{% if verdict.status == "infrastructure" %}The grader failed here; this will be graded again.\
-{% else %}{{ verdict.message }}{% endif %}
+<td>{{ grader_failed if verdict.status == "infrastructure" else verdict.message }}
 <td class="points">{{ "–" if marks[id] is none else marks[id] }} / {{ exercise.points }}
 {% endfor %}
 </table>

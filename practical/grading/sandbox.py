@@ -2,12 +2,15 @@
 
 The worker gets a copy of the package in which every answer is absent (`stage`), and runs under
 bubblewrap: no network, no processes but its own, a read-only system, a small private /tmp, and
-nothing of the grader's folders. Limits on memory, file size and processes are set inside. Where the
-grader is root, each worker is a user of its own.
+nothing of the grader's folders, and none of the system calls that leave something with the kernel.
+Limits on memory, file size and processes are set inside. Where the grader is root, each worker is a
+user of its own.
 """
 
 import os
+import platform
 import shutil
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +20,7 @@ from pathlib import Path
 from practical.grading.exercise import ABSENT
 
 LEVELS = ("bwrap", "none")
+COMPILED = "compiled"  # in the staged folder: JAX's compilation cache
 
 _PRESENT = (
     "__init__.py", "_chunks.py", "_files.py", "_inputs.py", "_jit.py", "_keys.py", "_outputs.py",
@@ -24,6 +28,23 @@ _PRESENT = (
     "grading/stand_ins.py", "grading/wire.py", "grading/worker.py",
 )  # fmt: skip
 _PACKAGE = Path(__file__).resolve().parents[1]
+_FILTER = "seccomp.bpf"  # in the staged folder
+# Keyrings outlive a process and are its user's; the rest is memory that no limit sees, or a large
+# and seldom used part of the kernel. By machine: the number of its kind in audit.h, the calls.
+_REFUSED = {
+    "x86_64": (
+        0xC000003E,
+        {"add_key": 248, "request_key": 249, "keyctl": 250, "memfd_create": 319, "shmget": 29,
+         "memfd_secret": 447, "bpf": 321, "userfaultfd": 323, "perf_event_open": 298,
+         "io_uring_setup": 425},
+    ),
+    "aarch64": (
+        0xC00000B7,
+        {"add_key": 217, "request_key": 218, "keyctl": 219, "memfd_create": 279, "shmget": 194,
+         "memfd_secret": 447, "bpf": 280, "userfaultfd": 282, "perf_event_open": 241,
+         "io_uring_setup": 425},
+    ),
+}  # fmt: skip
 _FIRST_USER = 61000  # who a root grader's workers are: this one and the next
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/fonts")
 
@@ -49,6 +70,8 @@ class Limits:
 
 def stage(folder: Path) -> Path:
     """Write the package without its answers into a folder, and return it."""
+    (folder / COMPILED).mkdir()
+    (folder / _FILTER).write_bytes(_filter())
     target = folder / "practical"
     for name in _PRESENT:
         source, copy = _PACKAGE / name, target / name
@@ -82,20 +105,31 @@ def problem(level: str, staged: Path) -> str:
         return ""
     if sys.platform != "linux":
         return f"bubblewrap is for Linux alone, and this is {sys.platform}"
+    if platform.machine() not in _REFUSED:
+        return (
+            f"which system calls to refuse is known for {' and '.join(_REFUSED)}, and this is "
+            f"{platform.machine()}"
+        )
     missing = [name for name in _programs() if shutil.which(name) is None]
     if missing:
         return (
             f"{' and '.join(missing)} cannot be found. On Debian and Ubuntu: "
             "sudo apt install bubblewrap util-linux"
         )
-    start = command(level, staged, Limits(), 0, (0, 1))
-    tried = subprocess.run(
-        [*start[: start.index(sys.executable)], sys.executable, "-c", "import practical.grading"],
-        env=environment(level, staged), capture_output=True, text=True, check=False,
+    look = f"import os, practical.grading; print(os.path.exists({str(_PACKAGE / 'release.py')!r}))"
+    tried = start(
+        [sys.executable, "-c", look], level, staged, Limits(), 0,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    if not tried.returncode:
-        return ""
-    return f"bubblewrap does not work here: {tried.stderr.strip()[-500:] or tried.returncode}"
+    said, errors = (text.decode(errors="replace").strip() for text in tried.communicate())
+    if tried.returncode:
+        return f"bubblewrap does not work here: {errors[-500:] or tried.returncode}"
+    if said != "False":
+        return (
+            f"the answers in {_PACKAGE} can be read inside, since Python's own folder "
+            f"({sys.prefix}) is around them; make a virtual environment beside the package"
+        )
+    return ""
 
 
 def describe(level: str) -> str:
@@ -109,21 +143,53 @@ def describe(level: str) -> str:
     )
 
 
-def command(level: str, staged: Path, limits: Limits, slot: int, pipes: tuple[int, int]) -> list:
-    """Return what starts a worker.
+def start(
+    program: list[str],
+    level: str,
+    staged: Path,
+    limits: Limits,
+    slot: int,
+    *,
+    home: str = "/",
+    keep_compiled: bool = False,
+    pass_fds: tuple[int, ...] = (),
+    stdout: int,
+    stderr: int,
+) -> subprocess.Popen[bytes]:
+    """Start a program in the sandbox.
 
     Args:
+        program: What to run.
         level: One of LEVELS.
         staged: What `stage` was given.
-        limits: What the worker may use.
+        limits: What it may use.
         slot: Which of the workers that run at once this is.
-        pipes: The descriptors that it reads from and writes to.
+        home: The folder that is its own, at the level "none".
+        keep_compiled: Whether it may write into `COMPILED`: never somebody else's code.
+        pass_fds: The descriptors that it has.
+        stdout: Of `subprocess.Popen`.
+        stderr: The same.
     """
-    worker = [
-        sys.executable, "-P", "-B", "-m", "practical.grading.worker", *map(str, pipes)
-    ]  # fmt: skip
+    about = environment(level, staged)
     if level == "none":
-        return [*_prlimit(limits, everything=False), *worker]
+        about |= {"HOME": home, "TMPDIR": home}
+        return subprocess.Popen(
+            [*_prlimit(limits, everything=False), *program], env=about, cwd=home,
+            pass_fds=pass_fds, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            start_new_session=True,
+        )  # fmt: skip
+    with open(staged / _FILTER, "rb") as calls:
+        return subprocess.Popen(
+            [*_sandboxed(staged, limits, slot, calls.fileno(), keep_compiled), *program],
+            env=about, cwd="/", pass_fds=(*pass_fds, calls.fileno()), stdin=subprocess.DEVNULL,
+            stdout=stdout, stderr=stderr, start_new_session=True,
+        )  # fmt: skip
+
+
+def _sandboxed(
+    staged: Path, limits: Limits, slot: int, calls: int, keep_compiled: bool
+) -> list[str]:
+    """Return the command line before a program."""
     binds = [(staged, Path("/package"))] + [(place, place) for place in _python_folders()]
     # Where the package was installed and not linked, its answers are among the packages.
     installed = [place / "practical" for place in _site_packages()]
@@ -134,14 +200,16 @@ def command(level: str, staged: Path, limits: Limits, slot: int, pipes: tuple[in
         for parent in reversed(place.parents[:-1]):
             inside += ["--perms", "0755", "--dir", str(parent)]
         inside += ["--ro-bind", str(source), str(place)]
-    return [
-        *_bwrap(limits), *inside, "--chdir", "/tmp", *_user(slot), *_prlimit(limits), *worker,
-    ]  # fmt: skip
+    if keep_compiled:
+        inside += ["--bind", str(staged / COMPILED), f"/package/{COMPILED}"]
+    inside += ["--remount-ro", "/", "--seccomp", str(calls), "--chdir", "/tmp"]
+    return [*_bwrap(limits), *inside, *_user(slot), *_prlimit(limits)]
 
 
 def environment(level: str, staged: Path) -> dict[str, str]:
     """Return a worker's environment: nothing of the grader's own."""
     home = "/tmp" if level == "bwrap" else str(staged.parent)
+    package = "/package" if level == "bwrap" else str(staged)
     return {
         "PATH": "/usr/bin:/bin",
         "HOME": home,
@@ -150,10 +218,13 @@ def environment(level: str, staged: Path) -> dict[str, str]:
         "MPLCONFIGDIR": f"{home}/matplotlib",
         "MPLBACKEND": "Agg",
         "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": f"{package}/{COMPILED}",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "LANG": "C.UTF-8",
         "PRACTICAL_DATASET": "shapes",
         "PRACTICAL_HOME": f"{home}/downloads",
-        "PYTHONPATH": "/package" if level == "bwrap" else str(staged),
+        "PYTHONPATH": package,
         "PYTHONNOUSERSITE": "1",
         # A pool of threads for each core of a large machine is memory, and as many processes.
         "OMP_NUM_THREADS": "1",
@@ -172,7 +243,9 @@ def _bwrap(limits: Limits) -> list[str]:
         for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
             arguments += ["--cap-add", capability]
     arguments += ["--proc", "/proc", "--dev", "/dev"]
-    arguments += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/tmp"]
+    for place in ("/tmp", "/dev/shm"):
+        arguments += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", place]
+    arguments += ["--remount-ro", "/dev"]
     for place in _SYSTEM:
         if os.path.islink(place):
             arguments += ["--symlink", os.readlink(place), place]
@@ -205,6 +278,24 @@ def _prlimit(limits: Limits, *, everything: bool = True) -> list[str]:
     if everything:  # without namespaces it would count what else the user runs
         arguments.append(f"--nproc={limits.processes}")
     return [*arguments, "--"]
+
+
+def _filter() -> bytes:
+    """Return the program that the kernel runs for each system call (seccomp, classic BPF).
+
+    A refused call fails as one that the kernel does not have, and so does every call of another
+    machine's kind (32 bits), by whose numbers the refused ones could be reached.
+    """
+    kind, calls = _REFUSED.get(platform.machine(), (0, {}))
+    load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050000 | 38  # ENOSYS
+    numbers = list(calls.values())
+    # (operation, jump if true, jump if false, operand); jumps count the lines between.
+    lines = [(load, 0, 0, 4), (equal, 0, len(numbers) + 3, kind), (load, 0, 0, 0)]
+    lines.append((at_least, len(numbers) + 1, 0, 0x40000000))  # x86's third kind, x32
+    lines += [(equal, len(numbers) - n, 0, number) for n, number in enumerate(numbers)]
+    lines += [(answer, 0, 0, allow), (answer, 0, 0, refuse)]
+    return b"".join(struct.pack("=HBBI", *line) for line in lines)
 
 
 def _programs() -> list[str]:

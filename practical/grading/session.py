@@ -9,10 +9,12 @@ import contextlib
 import os
 import select
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +26,7 @@ from practical.grading.exercise import Exercise
 from practical.grading.verdicts import InfrastructureError, Stopped
 from practical.models import Classifier
 
+_PROGRAM = [sys.executable, "-P", "-B", "-m", "practical.grading.worker"]
 _STARTS = 24  # of one submission's worker, at most
 _PATIENCE = 60.0  # seconds for a worker to read what it is sent
 _LOOK = 0.25  # seconds between two looks at the worker's memory
@@ -47,10 +50,13 @@ class Session:
         level: str = "bwrap",
         limits: sandbox.Limits | None = None,
         slot: int = 0,
+        keep_compiled: bool = False,
     ):
         self._sources, self._exercises = sources, exercises
-        self._staged, self._level, self._slot = staged, level, slot
         self._limits = limits or sandbox.Limits()
+        self._start = partial(
+            _Worker, level, staged, self._limits, slot, keep_compiled=keep_compiled
+        )
         self._worker: _Worker | None = None
         self._starts, self._running = 0, -1
         self._ends = time.monotonic() + self._limits.submission
@@ -81,7 +87,7 @@ class Session:
                 raise Stopped("crashed", "It ended its process too often to be started again.")
             self._check_time()
             self._starts += 1
-            self._worker = _Worker(self._level, self._staged, self._limits, self._slot)
+            self._worker = self._start()
             self._running = -1
             try:
                 self._run_cells(self._worker)
@@ -111,9 +117,8 @@ class Session:
             number = header.get("number")
             if type(number) is not int or not 0 <= number < len(self._sources):
                 raise wire.WireError("there is no such cell")
-            error = header.get("error")
-            if isinstance(error, str) and error:
-                self.errors[number] = error[:2000]
+            if error := wire.plain_text(header.get("error"), 2000):
+                self.errors[number] = error
             self._running = number
 
     def call(self, exercise: Exercise, arguments: Mapping[str, Any]) -> Any:
@@ -169,26 +174,21 @@ class Session:
 class _Worker:
     """A process, its two pipes, and a watch on its memory."""
 
-    def __init__(self, level: str, staged: Path, limits: sandbox.Limits, slot: int):
+    def __init__(
+        self, level: str, staged: Path, limits: sandbox.Limits, slot: int, *, keep_compiled: bool
+    ):
         self.killed_for = ""
         self._limits = limits
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         try:
             self._folder = tempfile.TemporaryDirectory(prefix="worker-")
-            environment = sandbox.environment(level, staged)
-            if level == "none":
-                environment |= {"HOME": self._folder.name, "TMPDIR": self._folder.name}
-            self._process = subprocess.Popen(
-                sandbox.command(level, staged, limits, slot, (theirs_in, theirs_out)),
-                env=environment,
-                cwd=self._folder.name if level == "none" else "/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(theirs_in, theirs_out),
-                start_new_session=True,
-            )
+            pipes = theirs_in, theirs_out
+            self._process = sandbox.start(
+                [*_PROGRAM, *map(str, pipes)], level, staged, limits, slot,
+                home=self._folder.name, keep_compiled=keep_compiled, pass_fds=pipes,
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )  # fmt: skip
         except OSError as error:
             raise InfrastructureError(f"The worker cannot be started: {error}") from error
         finally:
@@ -333,10 +333,10 @@ def _answer(frame: wire.Frame) -> Any:
     if header["kind"] == "returned":
         return wire.unpack(header.get("value"), frame.arrays, network=_no_network)
     if header["kind"] != "raised":
-        raise wire.WireError(f"an answer of kind {header['kind'][:40]!r}")
+        raise wire.WireError(f"an answer of kind {header['kind'][:40]!a}")
     if header.get("blank") is True:
         raise Stopped("blank", "It is not filled in yet.")
-    message, where = (str(header.get(name, ""))[:600] for name in ("message", "where"))
+    message, where = (wire.plain_text(header.get(name), 600) for name in ("message", "where"))
     if message.startswith("WireError: "):
         raise Stopped("wrong", f"It returned {message.removeprefix('WireError: ')}.")
     raise Stopped("raised", f"It raised {message}{' ' if where else ''}{where}.")

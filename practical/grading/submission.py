@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 
 from practical.grading import sandbox
@@ -17,7 +16,15 @@ from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.session import Session
 from practical.grading.verdicts import Stopped, Verdict, judge
 
-_MOST_BYTES = 100_000_000  # of a notebook file
+_MOST_BYTES = 60_000_000  # of a notebook file: with all its figures ours has 13 million
+_MOST_CELL = 20_000  # characters of a code cell; ours have 2,000
+_MOST_CODE = 400_000  # characters of all of them
+_MOST_ANSWER = 20_000  # characters
+# Who brings the package's answers along needs one of these; who answers needs none of them.
+_WORDS = (
+    "__path__", "b64decode", "b85decode", "CHECKED", "exec(", "import_module", "marshal", "pickle",
+    "stand_ins", "subprocess", "sys.modules", "sys.path", "zipfile", "zlib",
+)  # fmt: skip
 _ANSWER = re.compile(r"<!--\s*answer\s+(\d\.[A-Z])\s*-->")
 _BLANK = "YOUR ANSWER HERE"  # what nbgrader leaves of an answer that is cleared
 
@@ -33,9 +40,11 @@ class Notebook:
     sources: list[str]  # of the code cells
     texts: list[str]  # of the Markdown cells
 
+    notes: list[str] = field(default_factory=list)  # of what is left out
+
     @property
     def part(self) -> str:
-        """Which of the practical's notebooks it is: "1" or "2", by its exercises."""
+        """Which of the practical's notebooks it is, by its exercises: "1", "2", "" for neither."""
         code = "\n".join(self.sources)
         hits = {"1": 0, "2": 0}
         for exercise in EXERCISES.values():
@@ -44,7 +53,13 @@ class Notebook:
         words = "\n".join(self.texts)
         for question in QUESTIONS.values():
             hits[question.id[0]] += f"answer {question.id}" in words
-        return max(hits, key=lambda part: hits[part])
+        return max(hits, key=lambda part: hits[part]) if any(hits.values()) else ""
+
+    @property
+    def flags(self) -> list[str]:
+        """What a person should look at, who may then see nothing wrong with it."""
+        code = "\n".join(self.sources)
+        return [word for word in _WORDS if word in code] + (["a huge cell"] if self.notes else [])
 
 
 @dataclass
@@ -55,6 +70,7 @@ class Report:
     verdicts: dict[str, Verdict] = field(default_factory=dict)  # by exercise
     answers: dict[str, str] = field(default_factory=dict)  # in words, by question
     notes: list[str] = field(default_factory=list)  # for the student
+    flags: list[str] = field(default_factory=list)  # for the instructor
 
     @property
     def points(self) -> dict[str, int]:
@@ -79,6 +95,8 @@ def read(path: Path) -> Notebook:
     try:
         if path.is_symlink():
             raise UnreadableError("It is a link, and not a file.")
+        if not path.is_file() and path.exists():
+            raise UnreadableError("It is not a file.")
         if path.stat().st_size > _MOST_BYTES:
             raise UnreadableError(f"It has more than {_MOST_BYTES:,} bytes.")
         content = path.read_text(encoding="utf-8-sig")
@@ -89,23 +107,28 @@ def read(path: Path) -> Notebook:
     if not content.strip():
         raise UnreadableError("The file is empty.")
     try:
-        parsed = json.loads(content)
-        # Its outputs are nobody's business here, and may be anything.
-        for cell in _cells(parsed):
-            cell["outputs"] = []
-        notebook: Any = nbformat.from_dict(parsed)
-        if notebook.get("nbformat", 0) < 4:
-            notebook = nbformat.convert(notebook, 4)
         found: dict[str, list[str]] = {"code": [], "markdown": []}
-        for cell in notebook["cells"]:
-            source = cell.get("source", "")
+        for cell in _cells(json.loads(content)):
+            source = cell.get("source", cell.get("input", ""))  # version 3 calls code its input
             text = "".join(map(str, source)) if isinstance(source, list) else str(source)
-            found.setdefault(str(cell.get("cell_type")), []).append(text)
+            found.setdefault(str(cell.get("cell_type")), []).append(_writable(text))
     except Exception as error:  # whatever is in it, it is the file that is wrong
         raise UnreadableError(
             f"It is not a notebook in the form that Jupyter writes ({type(error).__name__})."
         ) from error
-    return Notebook(found["code"], found["markdown"])
+    notes = []
+    for number, code in enumerate(found["code"]):
+        if len(code) > _MOST_CELL:
+            found["code"][number] = ""
+            notes.append(
+                f"Code cell {number + 1} was left out: it has {len(code):,} characters, and at "
+                f"most {_MOST_CELL:,} are allowed."
+            )
+    if (total := sum(map(len, found["code"]))) > _MOST_CODE:
+        raise UnreadableError(
+            f"It has {total:,} characters of code, and at most {_MOST_CODE:,} are allowed."
+        )
+    return Notebook(found["code"], found["markdown"], notes)
 
 
 def seed(secret: str, student: str, exercise: str) -> np.random.Generator:
@@ -141,7 +164,11 @@ def grade(
     except UnreadableError as error:
         report.notes.append(str(error))
         return report
-    report.part = notebook.part
+    report.part, report.flags = notebook.part, notebook.flags
+    report.notes += notebook.notes
+    if not report.part:
+        report.notes.append("It has none of the practical's exercises.")
+        return report
     report.answers = answers(notebook, report.part)
     exercises = {one.id: one for one in EXERCISES.values() if one.id[0] == report.part}
     with Session(
@@ -163,6 +190,8 @@ def answers(notebook: Notebook, part: str) -> dict[str, str]:
         pieces = _ANSWER.split(text)  # before, id, answer, id, answer, ...
         for question, answer in zip(pieces[1::2], pieces[2::2], strict=True):
             words = answer.replace(_BLANK, "").strip()
+            if len(words) > _MOST_ANSWER:  # a pasted picture
+                words = f"{words[:_MOST_ANSWER]} [... and {len(words) - _MOST_ANSWER:,} more]"
             if question in found and words:
                 found[question] = words
     return found
@@ -182,6 +211,11 @@ def _judged(session: Session, exercise: Exercise, rng: np.random.Generator) -> V
         return Verdict(stopped.status, stopped.message)
     except Exception as error:  # of the grader's own making: never a zero
         return Verdict("infrastructure", f"{type(error).__name__}: {error}")
+
+
+def _writable(text: str) -> str:
+    """Return a text that UTF-8 can write: JSON may name halves of characters."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _cells(parsed: Any) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def _judge(exercise: Exercise, call: Call, rng: np.random.Generator, hidden: boo
         if not told and all(_close(f, e, exercise) for f, e in zip(found, expected, strict=True)):
             properties = exercise.properties + (exercise.hidden if hidden else ())
             for one in properties:
-                if not _holds(one, call, rng):
+                if not _holds(one, exercise, call, rng):
                     return Verdict("wrong", f"Not {one.name}: {one.hint}")
             return Verdict("passed", "All checks passed." if hidden else "Public checks passed.")
         mistake = _known(exercise, cases, found, expected)
@@ -77,13 +77,21 @@ def _judge(exercise: Exercise, call: Call, rng: np.random.Generator, hidden: boo
         return Verdict(stopped.status, stopped.message)
 
 
-def _holds(one: Property, call: Call, rng: np.random.Generator) -> bool:
+def _holds(one: Property, exercise: Exercise, call: Call, rng: np.random.Generator) -> bool:
+    def formed(given: Arguments) -> Any:
+        found = call(given)
+        if _form(found, exercise.reference(**given)):
+            raise _MalformedError
+        return found
+
     try:
-        return bool(one.holds(call, rng))
-    except (Stopped, InfrastructureError):
-        raise
-    except Exception:  # an answer of another form than before
+        return bool(one.holds(formed, rng))
+    except _MalformedError:  # of another form than in the cases before
         return False
+
+
+class _MalformedError(Exception):
+    pass
 
 
 def _known(
@@ -115,6 +123,9 @@ def _form(found: Any, expected: Any) -> str:
     wanted = np.shape(expected)
     if found is None:
         return f"It has to return numbers of shape {wanted}, not {_kind(found)}."
+    # Before it is copied: what a sandbox sends may be small there and large here.
+    if (count := _count(found)) > 1_000_000 + np.size(expected):
+        return f"It returns {count:,} numbers, and should return {np.size(expected):,}."
     try:
         array = np.asarray(found, np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -125,6 +136,13 @@ def _form(found: Any, expected: Any) -> str:
         count = int((~np.isfinite(array)).sum())
         return f"{count} of the {array.size} numbers that it returns are not finite."
     return ""
+
+
+def _count(value: Any) -> int:
+    """Return how many numbers there are in arrays, and in tuples and lists of them."""
+    if isinstance(value, tuple | list):
+        return sum(map(_count, value))
+    return int(np.size(value)) if hasattr(value, "__array__") else 1
 
 
 def _kind(value: Any) -> str:

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import struct
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 _LENGTHS = struct.Struct(">IQ")
-MOST_HEADER = 1_000_000  # bytes
+MOST_HEADER = 4_000_000  # bytes; a notebook's cells have to fit in
 MOST_ARRAYS = 64_000_000  # bytes
 MOST_VALUES = 64  # arrays in a frame, and elements of a tuple
 MOST_DIMENSIONS = 6
@@ -78,7 +79,18 @@ def unpack(packed: Any, arrays: list[np.ndarray], *, network: Callable[[bytes], 
     Raises:
         WireError: If this is not what `pack` gives.
     """
-    return _unpack(packed, arrays, network, _DEPTH)
+    return _unpack(packed, dict(enumerate(arrays)), network, _DEPTH)
+
+
+def plain_text(value: Any, most: int) -> str:
+    """Return a text that came over the wire as one that may be written to a file or a terminal.
+
+    Without control characters but line breaks and tabs, and without what UTF-8 cannot write.
+    """
+    if not isinstance(value, str):
+        return ""
+    kept = "".join(c for c in value[:most] if c in "\n\t" or unicodedata.category(c) != "Cc")
+    return kept.encode("utf-8", "replace").decode()
 
 
 def send(stream: Writable, header: dict[str, Any], arrays: list[np.ndarray] | None = None) -> None:
@@ -122,7 +134,12 @@ def receive(stream: Readable) -> Frame:
         raise WireError("the header is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("kind"), str):
         raise WireError("the header has no kind")
-    return Frame(header, _arrays(content) if content else [])
+    try:
+        return Frame(header, _arrays(content) if content else [])
+    except WireError:
+        raise
+    except Exception as error:  # zipfile and numpy have many words for what they cannot read
+        raise WireError("the arrays cannot be read") from error
 
 
 def _pack(value: Any, arrays: list[np.ndarray], depth: int) -> Any:
@@ -152,7 +169,8 @@ def _pack(value: Any, arrays: list[np.ndarray], depth: int) -> Any:
     return {"array": len(arrays) - 1}
 
 
-def _unpack(packed: Any, arrays: list[np.ndarray], network: Callable, depth: int) -> Any:
+def _unpack(packed: Any, arrays: dict[int, np.ndarray], network: Callable, depth: int) -> Any:
+    """Return a value, and take its arrays out of `arrays`: each is sent for one place."""
     if not isinstance(packed, dict):
         raise WireError("a value is not in its form")
     if "value" in packed:
@@ -160,7 +178,7 @@ def _unpack(packed: Any, arrays: list[np.ndarray], network: Callable, depth: int
         if packed.get("type") == "float":
             try:
                 return float(value)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise WireError("a number is none") from error
         if not (value is None or isinstance(value, str | bool | int)):
             raise WireError("a value is not in its form")
@@ -168,9 +186,10 @@ def _unpack(packed: Any, arrays: list[np.ndarray], network: Callable, depth: int
     for kind in ("array", "network"):
         if kind in packed:
             place = packed[kind]
-            if type(place) is not int or not 0 <= place < len(arrays):
-                raise WireError(f"there is no {kind} {place!r}")
-            return arrays[place] if kind == "array" else network(arrays[place].tobytes())
+            if type(place) is not int or place not in arrays:
+                raise WireError(f"there is no {kind} {str(place)[:20]}, or no more")
+            array = arrays.pop(place)
+            return array if kind == "array" else network(array.tobytes())
     items, names = packed.get("items"), packed.get("names")
     if not isinstance(items, list) or not depth or len(items) > MOST_VALUES:
         raise WireError("a tuple is too deep, too long or none")
@@ -184,29 +203,25 @@ def _unpack(packed: Any, arrays: list[np.ndarray], network: Callable, depth: int
 
 def _arrays(content: bytes) -> list[np.ndarray]:
     """Return the arrays of a zip, whose every number is checked before it is used."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-            if len(entries) > MOST_VALUES:
-                raise WireError(f"{len(entries)} arrays are not allowed")
-            if [entry.filename for entry in entries] != [f"{i}.npy" for i in range(len(entries))]:
-                raise WireError("the arrays are not numbered")
-            # Stored as it is, nothing can be larger than what was received.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise WireError("the arrays are compressed")
-            return [_array(archive.read(entry)) for entry in entries]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise WireError("the arrays are no zip") from error
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = archive.infolist()
+        if len(entries) > MOST_VALUES:
+            raise WireError(f"{len(entries)} arrays are not allowed")
+        if [entry.filename for entry in entries] != [f"{i}.npy" for i in range(len(entries))]:
+            raise WireError("the arrays are not numbered")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise WireError("the arrays are compressed")
+        # Entries may lie inside of each other, and then be more than was received.
+        if sum(entry.file_size for entry in entries) > len(content):
+            raise WireError("the arrays overlap")
+        return [_array(archive.read(entry)) for entry in entries]
 
 
 def _array(data: bytes) -> np.ndarray:
     stream = io.BytesIO(data)
-    try:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise WireError("an array is of another version")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except ValueError as error:
-        raise WireError("an array has no header") from error
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise WireError("an array is of another version")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     _check(dtype, shape)
     count = math.prod(shape)
     body = data[stream.tell() :]

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from practical._files import atomic_path
 from practical._inputs import ArrayLike, check_count
+from practical._jit import jit
 from practical.models import torchvision
 from practical.models.architecture import Architecture
 
@@ -45,18 +46,15 @@ class Classifier:
 
     def __call__(self, images: Float[ArrayLike, "b h w 3"]) -> Float[Array, "b c"]:
         """Return the logits of each image."""
-        return self.head(self.features(images))
+        return _logits(self, images)
 
     def features(self, images: Float[ArrayLike, "b h w 3"]) -> Float[Array, "b y x k"]:
         """Return the last convolutional feature maps, after the ReLU."""
-        body = Sequential(self.architecture.module().layers[:-2])
-        maps = body.apply(self.variables, (images - self.mean) / self.std)
-        return cast(jax.Array, maps)
+        return _features(self, images)
 
     def head(self, features: Float[ArrayLike, "b y x k"]) -> Float[Array, "b c"]:
         """Return the logits of feature maps: global average pool, then a dense layer."""
-        dense = self.variables["params"][self.architecture.dense]
-        return features.mean((1, 2)) @ dense["kernel"] + dense["bias"]
+        return _head(self, features)
 
     def kernels(self) -> dict[str, Float[Array, "h w i o"]]:
         """Return every convolution's kernel (HWIO) under its torchvision name, in order."""
@@ -196,6 +194,26 @@ class Classifier:
             mean=mean,
             std=std,
         )
+
+
+def _features_core(model: Classifier, images: ArrayLike) -> jax.Array:
+    body = Sequential(model.architecture.module().layers[:-2])
+    maps = body.apply(model.variables, (images - model.mean) / model.std)
+    return cast(jax.Array, maps)
+
+
+def _head_core(model: Classifier, features: ArrayLike) -> jax.Array:
+    dense = model.variables["params"][model.architecture.dense]
+    return features.mean((1, 2)) @ dense["kernel"] + dense["bias"]
+
+
+def _logits_core(model: Classifier, images: ArrayLike) -> jax.Array:
+    return _head_core(model, _features_core(model, images))
+
+
+_features = jit(_features_core)
+_head = jit(_head_core)
+_logits = jit(_logits_core)
 
 
 def from_torchvision(

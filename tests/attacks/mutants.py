@@ -16,8 +16,9 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
         ],
         "a black square, whatever `color` is": [("] = color", "] = 0")],
         "a square that is hidden in one colour channel alone": [
-            ("left : left + window] = color", "left : left + window, 0] = color[0]")
+            ("left : left + window] = color", "left : left + window, 0] = color[..., 0]")
         ],
+        "the fall of the predicted class's logit": _PREDICTED,
     },
     "1.2": {
         "the gradient of a probability": _SOFTMAX,

@@ -183,6 +183,82 @@ CELLS: dict[str, tuple[str, bool]] = {
     "a closed wire": ("os.closerange(3, 64)", False),
 }  # fmt: skip
 
+# What has to be so inside of the sandbox; each raises an error where it is not.
+PROMISES: dict[str, str] = {
+    "keyrings, memory files and shared memory are refused": (
+        "import ctypes, platform\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "calls = {'x86_64': (248, 249, 250, 319, 29), 'aarch64': (217, 218, 219, 279, 194)}\n"
+        "for number in calls[platform.machine()]:\n    ctypes.set_errno(0)\n"
+        "    assert libc.syscall(number, b'user', b'name', b'text', 4, -4) == -1\n"
+        "    assert ctypes.get_errno() == 38, number"
+    ),
+    "only /tmp and /dev/shm can be written, and not without end": (
+        "for place in ('/', '/dev', '/package', '/package/compiled', '/usr', sys.prefix):\n"
+        "    try:\n        open(os.path.join(place, 'mine'), 'w')\n"
+        "    except OSError:\n        continue\n    raise AssertionError(place)\n"
+        "for place in ('/tmp', '/dev/shm'):\n    written = 0\n    try:\n"
+        "        for number in range(40):\n"
+        "            with open(f'{place}/{number}', 'wb') as file:\n"
+        "                written += file.write(bytes(10_000_000))\n"
+        "    except OSError:\n        pass\n"
+        "    for number in range(40):\n"
+        "        if os.path.exists(f'{place}/{number}'): os.remove(f'{place}/{number}')\n"
+        "    assert written < 100_000_000, (place, written)"
+    ),
+    "what is compiled is no answer": (
+        "names = os.listdir('/package/compiled')\n"
+        "assert len(names) > 20, 'nothing is compiled'\n"
+        "assert not [n for n in names if 'lambda' in n or 'occlusion' in n or 'saliency' in n]"
+    ),
+    "the grader is not there": (
+        "found = [os.path.join(r, f) for r, _, fs in os.walk('/') if not r.startswith('/proc')\n"
+        "         for f in fs if f in ('release.py', 'classroom.py', 'grading-secret.txt')\n"
+        "         and 'grading' in os.path.join(r, f)]\nassert not found, found\n"
+        "for one in os.listdir('/proc/self/fd'):\n"
+        "    link = f'/proc/self/fd/{one}'\n    if os.path.islink(link):\n"
+        "        assert os.readlink(link).startswith(('pipe:', '/dev/', '/tmp/', 'anon_inode:')), "
+        "os.readlink(link)"
+    ),
+    "it is nobody": (
+        "status = open('/proc/self/status').read()\n"
+        "assert 'CapEff:\\t0000000000000000' in status, status\n"
+        "assert 'NoNewPrivs:\\t1' in status and 'Seccomp:\\t2' in status, status\n"
+        "assert os.getuid() > 60000"
+    ),
+}  # fmt: skip
+
+# Right answers in forms that are not the solution's; whoever writes so has the points.
+STYLES: dict[str, str] = {
+    "1.9": (
+        "from __future__ import annotations\n"
+        "def area(fractions: Undefined, scores: Undefined) -> Undefined:\n"
+        "    return [float(np.trapezoid(row, fractions)) for row in np.asarray(scores)]"
+    ),
+    "1.10": (
+        "def dct_basis(size):\n    found = []\n"
+        "    wave = [np.cos(np.pi / size * k * (np.arange(size) + 0.5)) for k in range(size)]\n"
+        "    for k in range(size):\n        for l in range(size):\n"
+        "            one = np.outer(wave[k], wave[l])\n"
+        "            found.append(one / np.sqrt((one**2).sum()))\n    return found"
+    ),
+    "1.7": (
+        "class Mass:\n    def __call__(self, *, heatmaps, masks):\n"
+        "        heatmaps = np.maximum(heatmaps, 0).astype(np.longdouble)\n"
+        "        return (heatmaps * masks).sum((1, 2)) / heatmaps.sum((1, 2))\n"
+        "practical.check('1.7', Mass())"
+    ),
+    "1.5": (
+        "def completeness_gap(model, images, targets, baseline, attributions):\n"
+        "    raise NotImplementedError\n"
+        "completeness_gap = practical.check('1.5', completeness_gap)\n"
+        "def completeness_gap(m, x, t, b, a):\n    found = np.empty(len(x), object)\n"
+        "    for i in range(len(x)):\n"
+        "        start = np.broadcast_to(b, x.shape)[i : i + 1]\n"
+        "        change = m(x[i : i + 1])[0, t[i]] - m(start)[0, t[i]]\n"
+        "        found[i] = float(a[i].sum() - change)\n    return found"
+    ),
+}
+
 # What is handed in in place of a notebook.
 FILES: dict[str, bytes] = {
     "nothing": b"",

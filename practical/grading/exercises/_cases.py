@@ -36,12 +36,16 @@ def images(rng: np.random.Generator, count: int, height: int = 8, width: int = 1
 def explained(
     rng: np.random.Generator, count: int, classes: int = 3, height: int = 8, width: int = 10
 ) -> dict[str, Any]:
-    """Return a network, images, and a class for each that is seldom the most probable one."""
-    return {
-        "model": network(rng, classes),
-        "images": images(rng, count, height, width),
-        "targets": rng.integers(0, classes, count).astype(np.int32),
-    }
+    """Return a network, images, and a class for each, of which not all are the predicted ones.
+
+    So an answer about the predicted classes is wrong in every case.
+    """
+    model, some = network(rng, classes), images(rng, count, height, width)
+    targets = rng.integers(0, classes, count).astype(np.int32)
+    likely = predicted(model, some)
+    if (targets == likely).all():
+        targets[0] = (likely[0] + 1) % classes
+    return {"model": model, "images": some, "targets": targets}
 
 
 def heatmaps(rng: np.random.Generator, count: int, height: int = 6, width: int = 8) -> np.ndarray:

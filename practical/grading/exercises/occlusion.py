@@ -11,9 +11,8 @@ from practical.grading.exercises import _cases
 
 def _draw(rng: np.random.Generator) -> list[dict]:
     colors = rng.random((2, 3), np.float32)
-    squares = {"window": 4, "stride": 2}
     return [
-        _cases.explained(rng, 2) | squares | {"color": colors[0]},
+        _cases.explained(rng, 2) | {"window": 4, "stride": 2, "color": colors[:, None, None]},
         _cases.explained(rng, 1, height=9, width=6) | {"window": 3, "stride": 3}
         | {"color": colors[1]},
     ]  # fmt: skip
@@ -58,7 +57,7 @@ def _one_channel(model, images, targets, window, stride, color):
         for left in range(0, images.shape[2] - window + 1, stride):
             place = np.s_[:, top : top + window, left : left + window]
             hidden = images.copy()
-            hidden[*place, 0] = color[0]
+            hidden[*place, 0] = color[..., 0]
             total[place] += (before - _cases.logits(model, hidden)[each, targets])[:, None, None]
     return total / _covers(images, window, stride)
 
@@ -85,6 +84,13 @@ EXERCISE = Exercise(
             "the fall of a probability",
             "Use the logit, what the model returns, without a softmax.",
             _probability,
+        ),
+        Mistake(
+            "the fall of the predicted class's logit",
+            "Use the logit of `targets`, which need not be the largest.",
+            lambda model, images, targets, **squares: _answer(
+                model, images, _cases.predicted(model, images), **squares
+            ),
         ),
         Mistake("a black square, whatever `color` is", "Paint the square in `color`.", _black),
         Mistake(

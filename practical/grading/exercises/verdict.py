@@ -10,27 +10,39 @@ from practical.grading.exercises import _cases
 
 def _draw(rng: np.random.Generator) -> list[dict]:
     return [
-        {"aligned": aligned, "swapped": swapped, "margin": margin}
-        for (aligned, swapped), margin in ((_answers(rng, 160), 0.1), (_answers(rng, 60), 0.05))
+        _line_up(rng, int(rng.integers(180, 260)), rng.uniform(0.03, 0.07)),
+        _line_up(rng, 90, rng.uniform(0.12, 0.16)),
     ]
 
 
-# Shares of images named rightly, with the artefact aligned and swapped.
-_RIGHTS = (
-    (1.0, 1.0),  # nothing falls
-    (1.0, 0.0),  # the best of all, and always wrong when the artefact lies
-    (0.98, 0.5),  # falls far
-    (0.9, 0.78),  # its mean is above both margins, the interval's lower end below
-    (0.6, 0.6),  # bad in both
-    (0.97, 0.89),  # its mean is below the first margin, the interval's upper end above
-)
+def _line_up(rng: np.random.Generator, images: int, margin: float) -> dict:
+    """Draw which images some networks name rightly, networks of both sides of the margin.
+
+    Of a network, some images become wrong when the artefact is swapped, a few become right, and
+    the rest are as they were. How far its mean fall is above the margin is counted in its own
+    standard errors: at 1.96 it is convicted.
+    """
+    networks = [(0, 0, 1.0), (images, 0, 1.0), (images // 2, 2, 0.98), (4, 4, 0.6)]
+    for low, high in ((-1.5, -0.3), (1.72, 1.9), (2.02, 2.2), (0.3, 1.5)):
+        networks.append(_between(rng, images, margin, low, high))
+    rng.shuffle(networks)
+    aligned, swapped = (np.zeros((len(networks), images), bool) for _ in range(2))
+    for row, (wrong, right, share) in enumerate(networks):
+        stay = round(max(share * images - wrong, 0))
+        order = rng.permutation(images)
+        aligned[row, order[: wrong + stay]] = True
+        swapped[row, order[wrong : wrong + stay + right]] = True
+    return {"aligned": aligned, "swapped": swapped, "margin": margin}
 
 
-def _answers(rng: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which images some networks name rightly, in random order: aligned and swapped."""
-    counts = np.round(rng.permutation(_RIGHTS) * images)
-    order = np.stack([rng.permutation(images) for _ in counts])  # the easiest images first
-    return order < counts[:, :1], order < counts[:, 1:]
+def _between(rng: np.random.Generator, images: int, margin: float, low: float, high: float):
+    """Return how many images become wrong, how many right, and the share that is right before."""
+    while True:
+        right = int(rng.integers(2, 6))
+        wrong = int(rng.integers(right, images // 2))
+        falls = np.repeat([1.0, -1.0, 0.0], [wrong, right, images - wrong - right])
+        if low < (falls.mean() - margin) / (falls.std(ddof=1) / np.sqrt(images)) < high:
+            return wrong, right, 0.85
 
 
 def _falls(aligned, swapped) -> np.ndarray:

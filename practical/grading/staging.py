@@ -1,0 +1,135 @@
+"""What workers find: the package without its answers, and what they will need of it compiled.
+
+To compile a network's gradient takes a worker longer than all else that it does. So the project's
+own solutions are graded first, once for each version of it and each kind of processor, in a sandbox
+that may keep what it compiles. That also shows that a right answer passes on this machine.
+"""
+
+import ast
+import hashlib
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import jupytext
+import numpy as np
+
+from practical._files import home
+from practical.grading import sandbox
+from practical.grading.exercises import EXERCISES
+from practical.grading.session import Session
+from practical.grading.verdicts import judge
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SOURCES = {
+    part: _PACKAGE.parent / "notebooks" / f"{name}.py"
+    for part, name in (("1", "ExplanationMethods"), ("2", "ModelBias"))
+}
+
+
+@contextmanager
+def staging(level: str) -> Iterator[Path]:
+    """Yield the folder that workers see as the package.
+
+    Raises:
+        SandboxError: If the sandbox cannot be had, or the solutions do not pass in it.
+    """
+    with tempfile.TemporaryDirectory(prefix="practical-") as folder:
+        Path(folder).chmod(0o755)
+        staged = Path(folder) / "staged"
+        staged.mkdir()
+        sandbox.stage(staged)
+        if problem := sandbox.problem(level, staged):
+            raise sandbox.SandboxError(
+                f"There is no sandbox: {problem}. --sandbox=none grades without one, and then "
+                "every submission's code runs as you: only for code that you trust"
+            )
+        if level == "bwrap":
+            kept = home() / "grading" / _machine_and_version()
+            if not kept.is_dir():
+                print("The solutions are graded first: a minute, once.", file=sys.stderr)
+                _keep(_compiled(staged), kept)
+            shutil.copytree(kept, staged / sandbox.COMPILED, dirs_exist_ok=True)
+        yield staged
+
+
+def code_version() -> str:
+    """Return a checksum of all that decides a grade, but for the submission."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(str(path.relative_to(_PACKAGE)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _compiled(staged: Path) -> Path:
+    """Grade the solutions, and return the folder with what was compiled for them."""
+    folder = staged / sandbox.COMPILED
+    folder.chmod(0o777)  # the worker is somebody else
+    for part, path in _SOURCES.items():
+        notebook = jupytext.read(path, fmt="py:percent")
+        cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        exercises = {one.id: one for one in EXERCISES.values() if one.id[0] == part}
+        with Session(cells, exercises, staged=staged, keep_compiled=True) as session:
+            for one in exercises.values():
+                try:
+                    found = judge(
+                        one,
+                        lambda given, one=one: session.call(one, given),
+                        np.random.default_rng(0),
+                        hidden=True,
+                    )
+                except Exception as error:  # of whatever kind, nobody can be graded
+                    raise sandbox.SandboxError(_failed(one.id, str(error))) from error
+                if found.status != "passed":
+                    raise sandbox.SandboxError(_failed(one.id, f"{found.status}. {found.message}"))
+        own = {
+            node.name
+            for node in ast.walk(ast.parse("\n".join(cells)))
+            if isinstance(node, ast.FunctionDef)
+        }
+        # The network's parts and JAX's own operations are kept, and no piece of a solution.
+        for entry in folder.iterdir():
+            name = re.sub(r"-[0-9a-f]+-\w+$", "", entry.name).removeprefix("jit_")
+            if name in own or "lambda" in name or not name:
+                entry.unlink()
+    folder.chmod(0o755)
+    return folder
+
+
+def _failed(exercise: str, why: str) -> str:
+    return (
+        f"On this machine the grader finds the project's own solution of {exercise} wrong, so it "
+        f"grades nobody: {why}"
+    )
+
+
+def _keep(folder: Path, kept: Path) -> None:
+    """Copy a folder so that nobody ever sees half of it."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".") as beside:
+        copy = Path(beside) / "copy"
+        shutil.copytree(folder, copy, copy_function=shutil.copyfile)
+        copy.chmod(0o755)
+        try:
+            copy.rename(kept)
+        except OSError:  # another grader was faster
+            if not kept.is_dir():
+                raise
+
+
+def _machine_and_version() -> str:
+    """Return what compiled code depends on, as a name."""
+    cpu = Path("/proc/cpuinfo")
+    flags = re.search(r"^(flags|Features)\s*:.*$", cpu.read_text(), re.M) if cpu.exists() else None
+    about = [
+        code_version(), platform.machine(), flags[0] if flags else "", version("jax"),
+        version("jaxlib"), str(os.cpu_count()), *(path.read_text() for path in _SOURCES.values()),
+    ]  # fmt: skip
+    return hashlib.sha256("\0".join(about).encode()).hexdigest()[:16]
