@@ -49,8 +49,11 @@ def explained(
 
 
 def heatmaps(rng: np.random.Generator, count: int, height: int = 6, width: int = 8) -> np.ndarray:
-    """Return random maps without ties, about as often positive as negative."""
-    values = rng.permuted(np.linspace(-1, 1, height * width), axis=0)
+    """Return random maps without ties, a little more often positive than negative.
+
+    So their sums are not 0, by which a mistake may divide.
+    """
+    values = rng.permuted(np.linspace(-0.9, 1.1, height * width), axis=0)
     maps = [rng.permutation(values).reshape(height, width) for _ in range(count)]
     return np.stack(maps).astype(np.float32)
 
