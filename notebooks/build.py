@@ -120,7 +120,7 @@ def _mark(cell: Any) -> None:
         kind, name, points = "answer", found[1], QUESTIONS[found[1]].points
     if kind:
         cell.metadata["nbgrader"] = {
-            "schema_version": 3, "grade_id": f"{kind}-{name}", "task": False,
+            "schema_version": 3, "grade_id": f"{kind}-{name}".replace(".", "-"), "task": False,
             "solution": kind != "check", "grade": kind != "solution", "locked": kind == "check",
         }  # fmt: skip
         if points:

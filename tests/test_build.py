@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbgrader.nbgraderformat.v3 import MetadataValidatorV3
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -304,6 +305,8 @@ def test_solutions_are_cleared_and_marked_for_nbgrader():
         solved = nbformat.reads(module.generate(source, solved=True), as_version=4)
         cleared = nbformat.reads(module.generate(source), as_version=4)
         assert len(solved.cells) == len(cleared.cells)
+        for notebook in (solved, cleared):  # nbgrader refuses what it does not like
+            MetadataValidatorV3().validate_nb(notebook)
         kinds = {}
         for before, after in zip(solved.cells, cleared.cells, strict=True):
             about = after.metadata.get("nbgrader", {"grade_id": "none"})
