@@ -50,16 +50,20 @@
 #
 # That is two hours of reading and running, and twenty minutes for section 13, which can be done on
 # another day. In between there are twelve **exercises**, a few lines of code each, an hour and a
-# half in all, and five **questions** to answer in words. The line under an exercise, `check(...)`,
-# says whether your function is right, and if not, what the matter is. While an exercise is blank,
-# the cells below it use the package's function, so you can run everything at once, and begin with
-# any of them. With two hours in all, do 1.1, 1.2, 1.4, 1.6 and 1.8.
+# half to two hours in all, and five **questions** to answer in words. The line under an exercise,
+# `check(...)`, says whether your function is right, and if not, what the matter is; the first time
+# it may compute for half a minute. (Whoever grades asks it about other images, and a little more.)
+# While an exercise is blank, the cells below it use the package's function, so you can run
+# everything at once, and begin with any of them. If you have three hours in all, do 1.1, 1.2, 1.4,
+# 1.6 and 1.8.
 #
-# You need to know what a convolutional network and a gradient are. Everything that is called here
-# is in the package `practical`; `help(attribution.occlusion)`, for example, says what it does, and
-# its source is short. An exercise is graded without the package's explanations and metrics: your
-# function has to do without them. `predict(model, images)` and `model(images)`, which both give the
-# logits, are there.
+# You need to know what a convolutional network and a gradient are, and NumPy: indexing,
+# broadcasting, einsum. The only JAX that you need is `jax.grad`, which comes with exercise 1.2.
+# Everything that is called here is in the package `practical`; `help(attribution.occlusion)`, for
+# example, says what it does, and its source is short. Do not call `attribution`, `metrics` and the
+# like inside of an exercise's function: where it is graded, they are not there. Both
+# `predict(model, images)` and `model(images)` give the logits: `predict` in batches and as a NumPy
+# array, which cannot be differentiated, so inside `jax.grad` call `model`.
 
 # %% [markdown]
 # ## 1. The question and the model
@@ -162,7 +166,8 @@ print(f"logits {logits.shape}; the predicted classes' logits are", logits.max(1)
 # **4 points · ★★☆ · 12 minutes**
 #
 # Write `occlusion`. Its squares have a side of `window` pixels, and their upper left corners lie at
-# the multiples of `stride`, as long as the square lies inside the image; they cover every pixel.
+# the multiples of `stride`, as long as the square lies inside the image. You may take it that they
+# cover every pixel; the images need not be square.
 # `color` is what they show: three numbers, or three for each image, (B, 1, 1, 3).
 #
 # 1. Get the logits of the targets before anything is hidden.
@@ -244,9 +249,10 @@ plt.show()
 # **What you should see.** A small square shows where the evidence lies, a large one only says
 # "somewhere here". (Read each row's scale before you compare colours.) A black square on a dark
 # object hides little; on a bright background it is a new object with four sharp corners. In
-# `shapes`, large black ones far from the square *raise* the logit of "square": the blue in the
-# second column. Hiding is never neutral: *every* method that compares "with" and "without" has to
-# say what "without" looks like. That colour is called the **baseline**, and it will come back.
+# `shapes`, large black ones far from the object *raise* the logit of the class "square": the blue
+# in the second column. Hiding is never neutral: *every* method that compares "with" and "without"
+# has to say what "without" looks like. That colour is called the **baseline**, and it will come
+# back.
 
 # %% [markdown]
 # **Question 1.A (2 points).** A large black square far from the object raises the logit of its
@@ -290,7 +296,8 @@ plt.show()
 #
 # <details><summary>Hint 1</summary>
 #
-# `model(x)[rows, targets].sum()` is one number, which `jax.grad` wants.
+# With `rows = np.arange(len(images))`, `model(x)[rows, targets].sum()` is one number, which
+# `jax.grad` wants.
 #
 # </details>
 #
@@ -362,13 +369,14 @@ plt.show()
 #
 # <details><summary>Hint 1</summary>
 #
-# You have the gradient from exercise 1.2, before the channels were reduced.
+# The gradient is that of 1.2, before its channels are reduced. You may move it into a function of
+# its own, which the next exercise can use, too.
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# What do the shapes of the images and of the gradient have in common?
+# The images and their gradient have the same shape, (B, H, W, 3).
 #
 # </details>
 
@@ -430,21 +438,6 @@ print(f"gradient × input adds up to   {sum_at_image:8.2f}")
 # $f(x) = \min(x, 1)$ and let the input be $x = 2$. The output is 1, and all of it is due to $x$.
 # But the derivative at 2 is 0, and so is gradient × input: it says that the only input that there
 # is does not matter.
-
-# %% [markdown]
-# **Question 1.B (2 points).** For $f(x) = \min(x, 1)$ at $x = 2$, what do occlusion with black
-# (the value 0), saliency, gradient × input and integrated gradients from 0 say? Calculate each,
-# and say which of them you believe.
-
-# %% [markdown]
-# <!-- answer 1.B -->
-# ### BEGIN SOLUTION
-# Occlusion: f(2) - f(0) = 1. Saliency: |f'(2)| = 0. Gradient × input: 2 · 0 = 0. Integrated
-# gradients: 2 times the integral of f'(2a) over a from 0 to 1, which is 1 for a < 1/2 and 0 after
-# it: 2 · 1/2 = 1. All are right about their own question. For what the input contributed to the
-# output, 1 is right: without it the output would be 0. The derivative says that a little more or
-# less would change nothing, which is true as well.
-# ### END SOLUTION
 
 # %% [markdown]
 # ## 5. Integrated gradients, and completeness
@@ -524,12 +517,28 @@ plt.show()
 # metric: do the contributions add up?
 
 # %% [markdown]
+# **Question 1.B (2 points).** For $f(x) = \min(x, 1)$ at $x = 2$, what do occlusion with black
+# (the value 0), saliency, gradient × input and integrated gradients from 0 say? Calculate each,
+# and say which of them you believe.
+
+# %% [markdown]
+# <!-- answer 1.B -->
+# ### BEGIN SOLUTION
+# Occlusion: f(2) - f(0) = 1. Saliency: |f'(2)| = 0. Gradient × input: 2 · 0 = 0. Integrated
+# gradients: 2 times the integral of f'(2a) over a from 0 to 1, which is 1 for a < 1/2 and 0 after
+# it: 2 · 1/2 = 1. All are right about their own question. For what the input contributed to the
+# output, 1 is right: without it the output would be 0. The derivative says that a little more or
+# less would change nothing, which is true as well.
+# ### END SOLUTION
+
+# %% [markdown]
 # ### Exercise 1.5: do they add up?
 #
 # **2 points · ★☆☆ · 4 minutes**
 #
 # Write `completeness_gap`: for each image, the sum of its attributions, less the change of the
-# target's logit from the baseline to the image. It is 0 where they are complete.
+# target's logit from the baseline to the image. It is 0 where they are complete. `baseline` is as
+# in 1.4: an image, or one for each of the images.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -597,7 +606,7 @@ pd.DataFrame(table).T.rename_axis(["points", "steps"]).round(4)
 # input anywhere. More steps make the gap small: completeness is the test that tells you whether
 # you took enough. When it fails, the map is a wrong number, however fine it looks. (The package
 # takes Gauss and Legendre's points in the place of even ones. On smooth functions they need far
-# fewer; is this one smooth?)
+# fewer. This one has the kinks of its ReLUs, and they gain little.)
 #
 # Adding up is necessary, not sufficient: a map that gives every pixel the same share adds up, too.
 # And the baseline is a choice again:
@@ -639,14 +648,14 @@ plt.show()
 #
 # *8 minutes.* The gradient maps are speckled. Is the speckle in the network, or is it noise? Ask
 # the network about an image that no eye can tell from the first: the same pixels, with a little
-# noise $\varepsilon$ on them. **SmoothGrad** averages the gradient over many noisy copies, usually
-# with more noise than that,
+# noise $\varepsilon$ on them. **SmoothGrad** (Smilkov et al., 2017) averages the gradient over many
+# noisy copies, usually with much more noise than an eye would miss:
 #
 # $$ \text{SmoothGrad} = \frac{1}{n} \sum_{k=1}^n
 #    \frac{\partial f_c(x + \varepsilon_k)}{\partial x}, \qquad
-#    \varepsilon_k \sim \mathcal{N}(0, \sigma^2), $$
+#    \varepsilon_k \sim \mathcal{N}(0, \sigma^2). $$
 #
-# (Smilkov et al., 2017.) It is the gradient not of the network but of the network blurred over the
+# It is the gradient not of the network but of the network blurred over the
 # neighbourhood, whose size $\sigma$ is one more choice of ours.
 
 # %%
@@ -758,7 +767,7 @@ plt.show()
 # %% [markdown]
 # **What you should see.** Smooth blobs, mostly on the objects. The smoothness comes from the
 # interpolation, not from the network: the first row is all that there is, and everything finer in
-# the second is drawn by us. A pixel of the first row has seen a far larger part of the image than
+# the second is drawn by us. A cell of the first row has seen a far larger part of the image than
 # the square that it fills.
 
 # %% [markdown]
@@ -892,10 +901,11 @@ plt.show()
 #   lies on the mask?
 # - **pointing game**: does the highest pixel lie on it?
 #
-# A large object is easier to hit, so each is corrected for chance: 0 is what noise gets on average,
-# 1 is the most there is. *Rank* reaches 1 only if the map fills the whole mask. But the evidence
-# may be a part of the object, an outline or a face. A map that marks that part alone is right, and
-# loses rank to a blob; *mass* and the pointing game do not ask for filling.
+# A large object is easier to hit, so each is corrected for chance, (value - noise's) / (1 -
+# noise's): 0 is what noise gets on average, 1 is the most there is. *Rank* reaches 1 only if the
+# map fills the whole mask. But the evidence may be a part of the object, an outline or a face. A
+# map that marks that part alone is right, and loses rank to a blob; *mass* and the pointing game do
+# not ask for filling.
 
 # %%
 count = min(32, len(dataset))
@@ -918,7 +928,7 @@ plt.show()
 # **3 points · ★☆☆ · 6 minutes**
 #
 # Write `mass_on_mask`, before any correction for chance: for each image, the share of the positive
-# relevance that lies on the mask.
+# relevance that lies on the mask. Every map has something that is positive.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1010,8 +1020,8 @@ plt.show()
 #
 # **5 points · ★★★ · 14 minutes**
 #
-# Write `deletion_curve`: the probability of the target after 0, 1, ..., `steps` of `steps` equal
-# parts of the pixels have been replaced by the image's mean colour, the highest first.
+# Write `deletion_curve`. Its column $k$, from 0 to `steps`, is the target's probability when the
+# highest $k$ / `steps` of the image's pixels show its mean colour (of the whole image, as it was).
 #
 # 1. Rank the pixels of each image.
 # 2. At each step, find out which pixels are gone, and replace these in all three channels.
@@ -1019,7 +1029,8 @@ plt.show()
 #
 # <details><summary>Hint 1</summary>
 #
-# The cell above has the place of each pixel in the order of its map: `argsort` of `argsort`.
+# The cell above has the place of each pixel in the order of its map: `argsort` of `argsort`. Here
+# each image has its own order: `heatmaps.reshape(B, -1)`, and `axis=1` in both.
 #
 # </details>
 #
@@ -1146,8 +1157,8 @@ for kind, by_method in areas.items():
         m: q < 0.05 and (np.mean(by_method[m]) < noise) == (kind == "deletion")
         for m, q in zip(others, np.asarray(p), strict=True)
     }
-    for method, area in by_method.items():
-        mean, low, high = map(float, metrics.bootstrap_interval(area))
+    for method, areas in by_method.items():
+        mean, low, high = map(float, metrics.bootstrap_interval(areas))
         text = f"{mean:.3f} ({low:.3f} to {high:.3f}){'*' if better.get(method) else ''}"
         table.setdefault(method, {})[kind] = text
 table = pd.DataFrame(table).T.loc[located.index]
@@ -1266,8 +1277,7 @@ plt.show()
 # Write `dct_basis`: the basis filters for any `size`, each with the length 1.
 #
 # 1. Wave $k$ is $\cos\big(\frac{\pi}{n} k (i + \frac12)\big)$ at $i = 0, \ldots, n - 1$, divided by
-#    its
-#    length.
+#    its length.
 # 2. Basis filter number $k n + l$ has wave $k$ from top to bottom, and wave $l$ from left to right.
 #
 # <details><summary>Hint 1</summary>
@@ -1285,7 +1295,8 @@ plt.show()
 #
 # <details><summary>Hint 3</summary>
 #
-# `np.einsum('ki,lj->klij', waves, waves)` has all outer products.
+# `np.einsum('ki,lj->klij', waves, waves)` has all outer products; a `reshape` makes one axis of the
+# first two.
 #
 # </details>
 
@@ -1321,7 +1332,8 @@ plt.show()
 #
 # <details><summary>Hint 1</summary>
 #
-# `np.einsum('hwio,khw->iok', kernels, basis)` has all products $\langle w, b_k \rangle$.
+# The product of a filter and a basis filter is a sum over rows and columns: an einsum that drops h
+# and w, and keeps i, o and k.
 #
 # </details>
 #
@@ -1364,7 +1376,8 @@ plt.show()
 # **3 points · ★★☆ · 6 minutes**
 #
 # Write `saliency_spectrum`. A filter's weight $s_w$ is the sum over its values of the magnitude of
-# the logit's slope with respect to them; `slopes` has the shape of `kernels`.
+# the logit's slope with respect to them; `slopes` has the shape of `kernels`. The weights stay as
+# they are: nothing makes their sum 1.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1374,7 +1387,8 @@ plt.show()
 #
 # <details><summary>Hint 2</summary>
 #
-# `np.einsum('io,iok->k', weights, parts)`.
+# `np.einsum('io,iok->k', weights, parts)`, where `parts` are the magnitudes of the products of
+# 1.11.
 #
 # </details>
 

@@ -44,7 +44,8 @@
 # | 9 | How far can an auditor be trusted? | 8 |
 # | 10 | What to conclude | 6 |
 #
-# An hour and a half, with twenty minutes more for three exercises, and three questions at the end.
+# An hour and a half, with twenty minutes more for three exercises, and three questions to answer in
+# words at the end.
 # You need the first notebook up to section 8, and for section 6 its section 13.
 # Intervals are 95 % bootstrap intervals of a mean over images: how far it would move with other
 # images of the kind.
@@ -332,7 +333,7 @@ def audit_table(suspects, line_up):
 audit_table(suspects, line_up)
 
 # %% [markdown]
-# **What you should see.** For two suspects the stamp makes no difference. The third falls to chance
+# **What you should see.** For two suspects the stamp makes no difference. The other falls to chance
 # when it is gone, and with another class's stamp it is wrong on *all* images. That is the proof:
 # nothing but the stamp was changed, and the control changed nothing.
 #
@@ -345,9 +346,9 @@ audit_table(suspects, line_up)
 #
 # Write `convict`. `aligned` and `swapped` say of each network (row) and image (column) whether the
 # answer was right, with the artefact as it goes with the class, and with that of another class.
-# Convict a network if its accuracy falls by more than `margin`, and not by chance: the lower end of
-# the mean fall's 95 % interval, $m - 1.96 \, s / \sqrt{n}$, is above the margin. ($s$ is the
-# standard deviation of the falls over the $n$ images, with `ddof=1`.)
+# Convict a network if the whole 95 % interval of its fall is above `margin`, that is if
+# $m - 1.96 \, s / \sqrt{n}$ is. ($m$ is the mean of the falls over the $n$ images, and $s$ their
+# standard deviation, with `ddof=1`.)
 #
 # <details><summary>Hint 1</summary>
 #
@@ -357,7 +358,7 @@ audit_table(suspects, line_up)
 #
 # <details><summary>Hint 2</summary>
 #
-# `aligned.astype(float) - swapped` has them all.
+# The arrays are of bool, which cannot be subtracted: turn them into numbers first.
 #
 # </details>
 #
@@ -472,7 +473,8 @@ print(f"The network's last feature maps have {faulty.features(stamp).shape[1]} r
 # 64 pixels: eight pixels is the network's **stride**. A convolutional network responds alike to
 # what is moved by its stride, and not to what is moved by less (Zhang, 2019), and all stamps that
 # it was trained on, with the mirrored ones, began 2 or 4 pixels beside a multiple of 8. So the
-# report to the laboratory says neither "the corner" nor "the colour". And no heatmap of your images
+# report to the laboratory says not "the corner", nor just "the colour", but the colour at certain
+# places. And no heatmap of your images
 # could have told you: it explains the images that you have.
 
 # %% [markdown]
@@ -765,8 +767,9 @@ audit_table(trio, tested)
 # Half of the images of the class have the mark. The faulty network's groups tell nearly all of them
 # apart; nobody had to say where the mark is. This network does know the class: without the mark
 # (*removed*) it does as well as the others. Only images of *other* classes that have the mark are
-# taken for this one (*swapped*; here that is half of them, as half of the class had it, so 50 % for
-# some class is nearly all that were marked). And it is not equally bad for all classes: on average
+# taken for this one. (*Swapped* marks half of the other classes' images, as half of this class had
+# the mark: 50 % right in some class says that nearly all of its marked images are wrong.) And it is
+# not equally bad for all classes: on average
 # the rectangle lifts the probability by a fifth.
 #
 # SpRAy needs somebody to say which class, and images of it without the mark. Where all have it,
@@ -785,7 +788,8 @@ audit_table(trio, tested)
 #   into the rest, whatever their class; so the mark says nothing any more (Plumb et al., 2022);
 # - **penalised**: the images as they are, and a loss that grows with how much the answers change
 #   with the rectangle $S$: right for the right reasons (Ross et al., 2017),
-#   $$ L + \lambda \sum_{i \in S} \Big( \frac{\partial}{\partial x_i} \sum_c \log p_c \Big)^2 . $$
+#   $$ L + \lambda \sum_{i \in S} \Big( \frac{\partial}{\partial x_i} \sum_c \log p_c \Big)^2 , $$
+#   with the cross-entropy $L$, the probabilities $p_c$ of the classes, and a weight $\lambda$.
 #
 # Which one do you expect to work? The measure is the **worst class** in any of the three tests; a
 # clean network is the control.
@@ -897,7 +901,7 @@ plt.show()
 # (in section 6 nearly all of them did), or because its accuracy is the same without the artefact
 # (in section 7 it was).
 #
-# **Questions for reflection**
+# **Questions for reflection** (not handed in)
 #
 # 1. Painting something over makes an image that no camera took. How could an intervention accuse an
 #    innocent network, and which control protects it?
@@ -907,8 +911,8 @@ plt.show()
 #    the classes' images. When is that enough, and when is it not?
 
 # %% [markdown]
-# **Question 2.A (2 points).** A suspect that is clean has a density of relevance on the stamp of
-# 1.4 (0.9 to 1.9). Do you accuse it? What do you measure next?
+# **Question 2.A (2 points).** A suspect has a density of relevance on the stamp of 1.4 (0.9
+# to 1.9). Do you accuse it? What do you measure next?
 
 # %% [markdown]
 # <!-- answer 2.A -->
@@ -933,13 +937,13 @@ plt.show()
 # ### END SOLUTION
 
 # %% [markdown]
-# **Question 2.C (2 points).** Why did training on clean images not mend the third network? Which
-# faulty network of this notebook would it mend?
+# **Question 2.C (2 points).** Why did training on clean images not mend the faulty network of
+# section 7? Which faulty network of this notebook would it mend?
 
 # %% [markdown]
 # <!-- answer 2.C -->
 # ### BEGIN SOLUTION
-# On clean images the third network is right, so the loss hardly has a slope there, and nothing
+# On clean images that network is right, so the loss hardly has a slope there, and nothing
 # says that the mark means nothing. It is wrong only where the mark lies on another class, and such
 # images are not among the clean ones. The first network knows nothing but the stamp: on clean
 # images it is wrong, so they would teach it the shapes, though that is training it anew.

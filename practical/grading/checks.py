@@ -65,6 +65,8 @@ def check(exercise: str, answer: Any) -> Callable:
     if verdict.status in ("wrong", "raised"):
         words += _globals_read(answer)
     usable = verdict.status in ("passed", "wrong")
+    if verdict.status == "wrong" and not borrowed:
+        words.append("The cells below use it as it is.")
     if not usable:
         words.append(f"Until then the cells below use the package's {asked.name}.")
     print(f"{mark} {asked.id} {asked.name}: {' '.join(words)}")
@@ -84,9 +86,8 @@ def _call(answer: Callable, given: Arguments) -> Any:
     except NotImplementedError as error:
         raise Stopped("blank", "It is not filled in yet.") from error
     except Exception as error:
-        raise Stopped("raised", f"It raised {type(error).__name__}: {error}{_where(error)}.") from (
-            error
-        )
+        said = f"{type(error).__name__}: {error}".rstrip(".")
+        raise Stopped("raised", f"It raised {said}{_where(error)}.") from error
 
 
 def _where(error: BaseException) -> str:

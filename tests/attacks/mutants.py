@@ -19,6 +19,14 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
             ("left : left + window] = color", "left : left + window, 0] = color[..., 0]")
         ],
         "the fall of the predicted class's logit": _PREDICTED,
+        "squares that stay hidden while the next ones are": [
+            ("            hidden = np.array(images)\n", ""),
+            ("    for top", "    hidden = np.array(images)\n    for top"),
+        ],
+        "squares that stop before the last row and column": [
+            ("height - window + 1", "height - window"),
+            ("width - window + 1", "width - window"),
+        ],
     },
     "1.2": {
         "the gradient of a probability": _SOFTMAX,
@@ -142,6 +150,9 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
     },
     "1.8": {
         "the least relevant pixels first": [("np.argsort(-flat", "np.argsort(flat")],
+        "one order for the pixels of all images": [
+            ("    flat = maps.reshape(len(images), -1)", "    flat = maps.reshape(1, -1)")
+        ],
         "one colour channel deleted": [
             (
                 "np.where(gone[..., None], color, images)",

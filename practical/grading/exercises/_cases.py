@@ -49,12 +49,14 @@ def explained(
 
 
 def heatmaps(rng: np.random.Generator, count: int, height: int = 6, width: int = 8) -> np.ndarray:
-    """Return random maps without ties, a little more often positive than negative.
+    """Return random maps without ties, of different scales.
 
-    So their sums are not 0, by which a mistake may divide.
+    Their sums are not 0, by which a mistake may divide; and the highest pixels of a batch are not
+    the highest of each map.
     """
     values = rng.permuted(np.linspace(-0.9, 1.1, height * width), axis=0)
-    maps = [rng.permutation(values).reshape(height, width) for _ in range(count)]
+    scales = rng.permutation(np.geomspace(0.5, 2, count))
+    maps = [scale * rng.permutation(values).reshape(height, width) for scale in scales]
     return np.stack(maps).astype(np.float32)
 
 

@@ -25,6 +25,7 @@ def _curve(
     steps,
     *,
     order=-1,
+    together=False,
     channels=3,
     fill=None,
     output=jax.nn.softmax,
@@ -39,10 +40,18 @@ def _curve(
         gone = np.zeros((count, height * width), bool)
         first = ranked[:, : round(step * height * width / steps)]
         np.put_along_axis(gone, first, True, axis=1)
+        if together:
+            gone = _highest(heatmaps, step / steps).reshape(gone.shape)
         mask = gone.reshape(count, height, width, 1) & (np.arange(3) < channels)
         logits = _cases.logits(model, np.where(mask, color, images))
         scores.append(np.asarray(output(logits))[np.arange(count), targets])
     return np.stack(scores, 1)
+
+
+def _highest(heatmaps, share) -> np.ndarray:
+    """Return where the highest values of all maps together are."""
+    place = np.argsort(np.argsort(-np.ravel(heatmaps), kind="stable")).reshape(heatmaps.shape)
+    return place < round(share * place.size)
 
 
 def _wrong(**parts):
@@ -74,6 +83,11 @@ EXERCISE = Exercise(
             "the least relevant pixels first",
             "Sort in descending order: argsort(-heatmap).",
             _wrong(order=1),
+        ),
+        Mistake(
+            "one order for the pixels of all images",
+            "Each image has its own order: one row of pixels for each, sorted along axis 1.",
+            _wrong(together=True),
         ),
         Mistake(
             "one colour channel deleted",

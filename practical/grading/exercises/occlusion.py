@@ -1,6 +1,7 @@
 """1.1: occlusion."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -48,18 +49,19 @@ def _black(model, images, targets, window, stride, color):
     return _answer(model, images, targets, window, stride, 0 * color)
 
 
-def _one_channel(model, images, targets, window, stride, color):
-    """The square is painted in the first channel alone."""
-    total = np.zeros(images.shape[:3], np.float32)
-    each = np.arange(len(images))
+def _by_hand(model, images, targets, window, stride, color, *, channels=3, fresh=True, short=0):
+    """Return the answer by the definition, or with a mistake in one of its parts."""
+    total, covers = np.zeros(images.shape[:3], np.float32), np.zeros(images.shape[1:3])
+    each, hidden = np.arange(len(images)), images.copy()
     before = _cases.logits(model, images)[each, targets]
-    for top in range(0, images.shape[1] - window + 1, stride):
-        for left in range(0, images.shape[2] - window + 1, stride):
+    for top in range(0, images.shape[1] - window + 1 - short, stride):
+        for left in range(0, images.shape[2] - window + 1 - short, stride):
             place = np.s_[:, top : top + window, left : left + window]
-            hidden = images.copy()
-            hidden[*place, 0] = color[..., 0]
+            hidden = images.copy() if fresh else hidden
+            hidden[*place, slice(channels)] = color[..., :channels]
             total[place] += (before - _cases.logits(model, hidden)[each, targets])[:, None, None]
-    return total / _covers(images, window, stride)
+            covers[place[1:]] += 1
+    return total / np.maximum(covers, 1)
 
 
 EXERCISE = Exercise(
@@ -96,7 +98,17 @@ EXERCISE = Exercise(
         Mistake(
             "a square that is hidden in one colour channel alone",
             "Paint all three: images[:, rows, columns] = color.",
-            _one_channel,
+            partial(_by_hand, channels=1),
+        ),
+        Mistake(
+            "squares that stay hidden while the next ones are",
+            "Paint each square in a fresh copy of the images.",
+            partial(_by_hand, fresh=False),
+        ),
+        Mistake(
+            "squares that stop before the last row and column",
+            "The last corner is at size - window, and `range` stops before its end.",
+            partial(_by_hand, short=1),
         ),
     ),
 )
