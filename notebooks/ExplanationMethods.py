@@ -296,7 +296,7 @@ plt.show()
 #
 # <details><summary>Hint 1</summary>
 #
-# With `rows = np.arange(len(images))`, `model(x)[rows, targets].sum()` is one number, which
+# With `np.arange(len(images))` as `rows`, `model(x)[rows, targets].sum()` is one number, which
 # `jax.grad` wants.
 #
 # </details>

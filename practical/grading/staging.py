@@ -21,7 +21,7 @@ from pathlib import Path
 import jupytext
 import numpy as np
 
-from practical._files import home
+from practical._files import cache_folder
 from practical.grading import sandbox
 from practical.grading.exercises import EXERCISES
 from practical.grading.session import Session
@@ -52,7 +52,7 @@ def staging(level: str) -> Iterator[Path]:
                 "every submission's code runs as you: only for code that you trust"
             )
         if level == "bwrap":
-            kept = home() / "grading" / _machine_and_version()
+            kept = cache_folder("grading") / _machine_and_version()
             if not kept.is_dir():
                 print("The solutions are graded first: a minute, once.", file=sys.stderr)
                 _keep(_compiled(staged), kept)

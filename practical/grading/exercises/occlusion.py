@@ -61,7 +61,7 @@ def _by_hand(model, images, targets, window, stride, color, *, channels=3, fresh
             hidden[*place, slice(channels)] = color[..., :channels]
             total[place] += (before - _cases.logits(model, hidden)[each, targets])[:, None, None]
             covers[place[1:]] += 1
-    return total / np.maximum(covers, 1)
+    return total / covers.clip(1)
 
 
 EXERCISE = Exercise(
