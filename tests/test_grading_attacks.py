@@ -66,7 +66,7 @@ def reports(tmp_path_factory):
     (folder / "link.ipynb").symlink_to(folder / "honest.ipynb")
     graded = classroom.grade_all(
         classroom.students(folder), tmp_path_factory.mktemp("out"), secret="of this test",
-        limits=LIMITS, progress=False,
+        limits=LIMITS, again=False, progress=False,
     )  # fmt: skip
     return {one.student.id: one.reports for one in graded}
 

@@ -124,6 +124,7 @@ def grade_all(
     level: str = "bwrap",
     jobs: int | None = None,
     limits: sandbox.Limits | None = None,
+    again: bool = True,
     progress: bool = True,
 ) -> list[Graded]:
     """Grade everybody's newest notebooks; what was graded before and has not changed is kept.
@@ -135,6 +136,7 @@ def grade_all(
         level: Of the sandbox.
         jobs: Workers at once; by default one for each core.
         limits: What a worker may use.
+        again: Grade once more, alone, who was too slow or was killed.
         progress: Show a bar.
     """
     cache = out / "cache"
@@ -149,7 +151,7 @@ def grade_all(
 
     with staging(level) as staged, ThreadPoolExecutor(jobs) as pool:
 
-        def run(student: Student, submission: Submission, *, alone: bool = False) -> Report:
+        def run(student: Student, submission: Submission, *, alone: bool = not again) -> Report:
             slot = slots.get()
             try:
                 known = cache / f"{_key(submission.path, student.id, secret, code, level)}.json"
@@ -174,7 +176,8 @@ def grade_all(
             for done in bar:
                 student, submission = running[done]
                 report = done.result()
-                if any(one.status in _AGAINST_TIME for one in report.verdicts.values()):
+                late = any(one.status in _AGAINST_TIME for one in report.verdicts.values())
+                if again and late:
                     slow.append((student, submission))
                 else:
                     reports[student.id].append(report)
