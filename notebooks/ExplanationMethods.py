@@ -367,6 +367,9 @@ plt.show()
 #
 # Write `gradient_x_input`. It keeps the channels, and the sign.
 #
+# 1. Get the gradient of the sum of the targets' logits, as in 1.2.
+# 2. Multiply it by the images, value by value.
+#
 # <details><summary>Hint 1</summary>
 #
 # The gradient is that of 1.2, before its channels are reduced. You may move it into a function of
@@ -539,6 +542,10 @@ plt.show()
 # Write `completeness_gap`: for each image, the sum of its attributions, less the change of the
 # target's logit from the baseline to the image. It is 0 where they are complete. `baseline` is as
 # in 1.4: an image, or one for each of the images.
+#
+# 1. Get the targets' logits at the images, and at the baseline.
+# 2. Add up each image's attributions.
+# 3. Return that sum, less the change of the logit.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -930,6 +937,10 @@ plt.show()
 # Write `mass_on_mask`, before any correction for chance: for each image, the share of the positive
 # relevance that lies on the mask. Every map has something that is positive.
 #
+# 1. Keep what is positive of each map.
+# 2. Add it up on the mask, and everywhere.
+# 3. Divide the one by the other.
+#
 # <details><summary>Hint 1</summary>
 #
 # `np.maximum(heatmaps, 0)` keeps what is positive.
@@ -1020,12 +1031,14 @@ plt.show()
 #
 # **5 points · ★★★ · 14 minutes**
 #
-# Write `deletion_curve`. Its column $k$, from 0 to `steps`, is the target's probability when the
-# highest $k$ / `steps` of the image's pixels show its mean colour (of the whole image, as it was).
+# Write `deletion_curve`. Its column `k`, from 0 to `steps`, is the target's probability when the
+# highest `k / steps` of the image's pixels show its mean colour (of the whole image, as it was).
 #
 # 1. Rank the pixels of each image.
 # 2. At each step, find out which pixels are gone, and replace these in all three channels.
 # 3. Record the target's probability, and stack the records.
+#
+# The figure after the next exercise shows what you should see.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1074,6 +1087,10 @@ deletion_curve = check("1.8", deletion_curve)
 #
 # Write `area`, by the trapezoidal rule: between two points the curve is a straight line.
 # `fractions` (K,) need not be evenly spaced; `scores` (B, K) holds a curve in each row.
+#
+# 1. Get the widths of the pieces between the fractions.
+# 2. Get the mean of the scores at both ends of each piece.
+# 3. Add up width times mean, for each row.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1274,7 +1291,7 @@ plt.show()
 #
 # **4 points · ★★★ · 12 minutes**
 #
-# Write `dct_basis`: the basis filters for any `size`, each with the length 1.
+# Write `dct_basis`: the basis filters for any `size`, $n$ below, each with the length 1.
 #
 # 1. Wave $k$ is $\cos\big(\frac{\pi}{n} k (i + \frac12)\big)$ at $i = 0, \ldots, n - 1$, divided by
 #    its length.
@@ -1322,6 +1339,10 @@ plt.suptitle("What 3×3 filters are made of")
 plt.show()
 
 # %% [markdown]
+# **What you should see.** Nine patterns. $b_0$ is one grey, $b_1$ changes from left to right and
+# $b_2$ from top to bottom; to the right they become finer, and $b_8$ changes from pixel to pixel.
+
+# %% [markdown]
 # ### Exercise 1.11: the spectrum of a layer
 #
 # **3 points · ★★☆ · 6 minutes**
@@ -1329,6 +1350,10 @@ plt.show()
 # Write `filter_spectrum`, where all filters count the same: $s_w$ is one over their number.
 # `kernels` (h, w, I, O) holds a filter for each pair of an input and an output channel, `basis`
 # (K, h, w) the basis filters.
+#
+# 1. Get the product of each filter with each basis filter.
+# 2. Take the magnitudes.
+# 3. Average over all filters: (K,).
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1363,9 +1388,9 @@ explainfix.plot_spectra(
 plt.show()
 
 # %% [markdown]
-# **How to read it.** A column is a layer, a row a basis filter, drawn at its left; the grey bars
-# add up the rows. Each column is divided by its sum. The first layer has larger filters, and so
-# more and finer basis filters, each with a small share.
+# **What you should see.** A column is a layer, a row a basis filter, drawn at its left; the grey
+# bars add up the rows. Each column is divided by its sum. The first layer has larger filters, and
+# so more and finer basis filters, each with a small share.
 #
 # Is this what the network has learned? Random filters have a spectrum, too. And do the filters that
 # the logit depends on have another one than the rest?
@@ -1378,6 +1403,10 @@ plt.show()
 # Write `saliency_spectrum`. A filter's weight $s_w$ is the sum over its values of the magnitude of
 # the logit's slope with respect to them; `slopes` has the shape of `kernels`. The weights stay as
 # they are: nothing makes their sum 1.
+#
+# 1. Get the magnitudes of the products, as in 1.11.
+# 2. Get each filter's weight.
+# 3. Add up weight times magnitude over all filters: (K,).
 #
 # <details><summary>Hint 1</summary>
 #

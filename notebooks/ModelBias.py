@@ -169,6 +169,10 @@ for title, method in methods.items():
 #
 # Write `relevance_density`: the formula above, for each image.
 #
+# 1. Get the share of the positive relevance that lies on the mask, as in exercise 1.7.
+# 2. Get the mask's share of the image.
+# 3. Divide the one by the other.
+#
 # <details><summary>Hint 1</summary>
 #
 # `np.maximum(heatmaps, 0)` is the positive part.
@@ -270,6 +274,10 @@ plt.show()
 # Write `change_of_probability`: for each image, its target's probability on the changed image, less
 # that on the image as it was.
 #
+# 1. Get the probabilities of all classes for the images, before and after.
+# 2. Pick each image's target.
+# 3. Subtract before from after.
+#
 # <details><summary>Hint 1</summary>
 #
 # `jax.nn.softmax(predict(model, images))` has the probabilities.
@@ -349,6 +357,10 @@ audit_table(suspects, line_up)
 # Convict a network if the whole 95 % interval of its fall is above `margin`, that is if
 # $m - 1.96 \, s / \sqrt{n}$ is. ($m$ is the mean of the falls over the $n$ images, and $s$ their
 # standard deviation, with `ddof=1`.)
+#
+# 1. Get each image's fall, as a number.
+# 2. Get the falls' mean and standard deviation for each network.
+# 3. Compare the lower end of the interval with `margin`.
 #
 # <details><summary>Hint 1</summary>
 #

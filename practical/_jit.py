@@ -35,9 +35,8 @@ def jit(function: Callable, *, static_argnames: Sequence[str] = ()) -> Callable:
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        if is_traced((args, kwargs)):
-            return without_options()(*args, **kwargs)  # JAX takes options at the outermost alone
-        if not _options() or _is_double((args, kwargs)):
+        # JAX takes options at the outermost alone.
+        if is_traced((args, kwargs)) or not _options() or _is_double((args, kwargs)):
             return without_options()(*args, **kwargs)
         try:
             return jax.block_until_ready(compiled()(*args, **kwargs))

@@ -24,7 +24,13 @@ pytestmark = pytest.mark.skipif(
     shutil.which("bwrap") is None, reason="bubblewrap is not installed: apt install bubblewrap"
 )
 LIMITS = dataclasses.replace(
-    sandbox.Limits(), cell=6.0, submission=240.0, memory=1 << 30, disk=64 << 20, processes=200
+    sandbox.Limits(),
+    cell=6.0,
+    call=15.0,
+    submission=240.0,
+    memory=1 << 30,
+    disk=64 << 20,
+    processes=200,
 )
 FIRST = [one for one in EXERCISES.values() if one.id[0] == "1"]
 # Cheat -> the notebook that it is in, and the exercise whose answer it is.

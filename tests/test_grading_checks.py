@@ -146,7 +146,7 @@ def test_who_borrows_the_packages_answer_is_told_before_the_grader_does(capsys, 
     assert returned is answer
     assert words == (
         f"✘ 1.2 saliency: The numbers are right, but it uses the package's `{name}`, which is not "
-        "there when answers are graded: write it without."
+        "there when answers are graded: write it without. The cells below use it as it is."
     )
 
 

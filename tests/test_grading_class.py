@@ -19,7 +19,8 @@ from practical.grading.__main__ import main
 from practical.grading.classroom import Graded, Student, Submission
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.release import release, strip
-from practical.grading.submission import Report, UnreadableError, answers, read, seed
+from practical.grading.staging import staging
+from practical.grading.submission import Report, UnreadableError, answers, grade, read, seed
 from practical.grading.verdicts import Verdict
 from tests.conftest import ROOT
 from tests.oracles import refuses
@@ -369,6 +370,33 @@ GOOD = (
     "import numpy as np\ndef area(fractions, scores):\n"
     "    return ((scores[:, 1:] + scores[:, :-1]) / 2) @ np.diff(fractions)\n"
 )
+
+
+BLANK = "def area(fractions, scores):\n    raise NotImplementedError\n"
+CHECK = "import practical\narea = practical.check('1.9', area)"
+ARRANGED = {
+    "as it was": [GOOD, CHECK],
+    "without its check": [GOOD],
+    "with its check before it": [CHECK, GOOD],
+    "in one cell with all else": [f"1 / 0\n{BLANK}{CHECK}\n{GOOD}{CHECK}"],
+    "in another cell, beside the blank one": [BLANK, CHECK, "x = 1", GOOD, CHECK],
+    "twice, the last one right": [GOOD.replace("/ 2", "/ 3"), CHECK, GOOD, CHECK],
+    "by another name": [BLANK, GOOD.replace("area", "mine"), CHECK.replace("area)", "mine)")],
+    "twice in the notebook, with all else": [GOOD, CHECK, GOOD, CHECK],
+}
+
+
+@pytest.fixture(scope="module")
+def staged():
+    with staging("none") as folder:
+        yield folder
+
+
+@pytest.mark.parametrize("how", ARRANGED)
+def test_a_right_answer_is_found_wherever_it_is(tmp_path, staged, how):
+    path = write(tmp_path / "another name.ipynb", ARRANGED[how])
+    found = grade(path, student="ann", secret="s", staged=staged, level="none")
+    assert found.points["1.9"] == 2, found.verdicts["1.9"]
 
 
 @needs_bwrap

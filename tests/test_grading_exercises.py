@@ -75,6 +75,18 @@ def test_the_notebook_says_what_the_exercise_is_worth(exercise):
     )
 
 
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_the_notebook_says_what_to_do_and_what_to_see(exercise):
+    here, *later = re.split(r"(?=# ### Exercise )", SOURCES[exercise[0]].partition(
+        f"# ### Exercise {exercise}: ")[2])  # fmt: skip
+    asked = here[: here.index("\n# %%\n")]
+    assert len(re.findall(r"^# \d\. ", asked, re.M)) >= 2
+    assert asked.count("<summary>Hint ") >= 2
+    if "The figure after the next exercise shows what you should see." in asked:
+        here += later[0]
+    assert "**What you should see.**" in here
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_the_notebook_asks_the_questions(question):
     text = SOURCES[question[0]]

@@ -65,7 +65,7 @@ def check(exercise: str, answer: Any) -> Callable:
     if verdict.status in ("wrong", "raised"):
         words += _globals_read(answer)
     usable = verdict.status in ("passed", "wrong")
-    if verdict.status == "wrong" and not borrowed:
+    if verdict.status == "wrong":
         words.append("The cells below use it as it is.")
     if not usable:
         words.append(f"Until then the cells below use the package's {asked.name}.")

@@ -25,8 +25,7 @@ from practical.grading.verdicts import Verdict
 _CANVAS = re.compile(
     r"(?P<name>[^_]+)_(?P<late>LATE_)?(?P<user>\d+)_(?P<submission>\d+)_(?P<file>.+)\.ipynb"
 )
-_AGAINST_GRADER = {"infrastructure"}
-_AGAINST_TIME = {"timed out", "crashed"}
+_SLOW = ("timed out", "crashed")  # or killed: somebody else may have taken the machine
 _AGAIN = re.compile(r"-(\d+)$")
 
 
@@ -136,13 +135,14 @@ def grade_all(
         level: Of the sandbox.
         jobs: Workers at once; by default one for each core.
         limits: What a worker may use.
-        again: Grade once more, alone, who was too slow or was killed.
+        again: Grade once more, alone, who was too slow or was killed beside others.
         progress: Show a bar.
     """
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     code = code_version()
     jobs = jobs or len(os.sched_getaffinity(0))
+    again = again and jobs > 1
     slots: queue.Queue[int] = queue.Queue()
     for slot in range(jobs):
         slots.put(slot)
@@ -161,9 +161,8 @@ def grade_all(
                     submission.path, student=student.id, secret=secret, staged=staged, level=level,
                     slot=slot, limits=limits,
                 )  # fmt: skip
-                found = {one.status for one in report.verdicts.values()}
                 # What failed here may work the next time, and what was too slow, alone.
-                if not found & (_AGAINST_GRADER if alone else _AGAINST_GRADER | _AGAINST_TIME):
+                if not _has(report, "infrastructure") and (alone or not _has(report, *_SLOW)):
                     _store(known, report)
                 return report
             finally:
@@ -176,15 +175,13 @@ def grade_all(
             for done in bar:
                 student, submission = running[done]
                 report = done.result()
-                late = any(one.status in _AGAINST_TIME for one in report.verdicts.values())
-                if again and late:
+                if again and _has(report, *_SLOW):
                     slow.append((student, submission))
                 else:
                     reports[student.id].append(report)
         except BaseException:  # Ctrl-C, too: finish what is being graded, and begin nothing
             pool.shutdown(cancel_futures=True)
             raise
-        # Somebody else's notebook may have taken the machine.
         for student, submission in tqdm(
             slow, unit="notebook", desc="again, alone", disable=not (progress and slow)
         ):
@@ -210,6 +207,10 @@ def _newest(student: Student) -> list[Submission]:
     other = newest.pop("", None)
     found = [*newest.values(), *broken]
     return found if found or other is None else [other]
+
+
+def _has(report: Report, *statuses: str) -> bool:
+    return any(verdict.status in statuses for verdict in report.verdicts.values())
 
 
 def _again(path: Path) -> tuple[int, ...]:

@@ -59,7 +59,6 @@ class Exercise:
     # An answer may be off by this share of the largest value of the right one; float32 and a GPU's
     # convolutions are off by a tenth of it.
     tolerance: float = 0.01
-    seconds: float = 60.0  # that a call may take
 
     def in_order(self, arguments: Arguments) -> dict[str, Any]:
         """Return arguments in the order in which the answer takes them, the reference's."""

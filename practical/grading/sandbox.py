@@ -64,6 +64,7 @@ class Limits:
     processes: int = 256
     open_files: int = 512
     cell: float = 60.0  # seconds
+    call: float = 60.0  # seconds of an answer's call
     submission: float = 900.0  # seconds, of all that is run and called
     start: float = 120.0  # seconds until the worker answers at all
 

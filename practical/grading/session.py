@@ -138,7 +138,7 @@ class Session:
         order = {"kind": "call", "exercise": exercise.id, "function": exercise.name}
         try:
             worker.send({**order, "values": values}, arrays)
-            return _answer(worker.receive(exercise.seconds))
+            return _answer(worker.receive(self._limits.call))
         except (Stopped, EOFError, wire.WireError, OSError) as error:
             if isinstance(error, Stopped) and error.status not in ("timed out", "crashed"):
                 raise

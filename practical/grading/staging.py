@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import filelock
 import jupytext
 import numpy as np
 
@@ -53,9 +54,11 @@ def staging(level: str) -> Iterator[Path]:
             )
         if level == "bwrap":
             kept = cache_folder("grading") / _machine_and_version()
-            if not kept.is_dir():
-                print("The solutions are graded first: a minute, once.", file=sys.stderr)
-                _keep(_compiled(staged), kept)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(kept.with_suffix(".lock")):  # of two graders, one compiles
+                if not kept.is_dir():
+                    print("The solutions are graded first: a minute, once.", file=sys.stderr)
+                    _keep(_compiled(staged), kept)
             shutil.copytree(kept, staged / sandbox.COMPILED, dirs_exist_ok=True)
         yield staged
 
@@ -112,16 +115,11 @@ def _failed(exercise: str, why: str) -> str:
 
 def _keep(folder: Path, kept: Path) -> None:
     """Copy a folder so that nobody ever sees half of it."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".") as beside:
         copy = Path(beside) / "copy"
         shutil.copytree(folder, copy, copy_function=shutil.copyfile)
         copy.chmod(0o755)
-        try:
-            copy.rename(kept)
-        except OSError:  # another grader was faster
-            if not kept.is_dir():
-                raise
+        copy.rename(kept)
 
 
 def _machine_and_version() -> str:

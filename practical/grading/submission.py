@@ -15,6 +15,7 @@ from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.session import Session
 from practical.grading.verdicts import Stopped, Verdict, judge
+from practical.grading.wire import plain_text
 
 _MOST_BYTES = 60_000_000  # of a notebook file: with all its figures ours has 13 million
 _MOST_CELL = 20_000  # characters of a code cell; ours have 2,000
@@ -111,7 +112,7 @@ def read(path: Path) -> Notebook:
         for cell in _cells(json.loads(content)):
             source = cell.get("source", cell.get("input", ""))  # version 3 calls code its input
             text = "".join(map(str, source)) if isinstance(source, list) else str(source)
-            found.setdefault(str(cell.get("cell_type")), []).append(_writable(text))
+            found.setdefault(str(cell.get("cell_type")), []).append(plain_text(text))
     except Exception as error:  # whatever is in it, it is the file that is wrong
         raise UnreadableError(
             f"It is not a notebook in the form that Jupyter writes ({type(error).__name__})."
@@ -211,11 +212,6 @@ def _judged(session: Session, exercise: Exercise, rng: np.random.Generator) -> V
         return Verdict(stopped.status, stopped.message)
     except Exception as error:  # of the grader's own making: never a zero
         return Verdict("infrastructure", f"{type(error).__name__}: {error}")
-
-
-def _writable(text: str) -> str:
-    """Return a text that UTF-8 can write: JSON may name halves of characters."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _cells(parsed: Any) -> list[dict[str, Any]]:

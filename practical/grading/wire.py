@@ -12,7 +12,6 @@ import io
 import json
 import math
 import struct
-import unicodedata
 import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -25,6 +24,7 @@ MOST_ARRAYS = 64_000_000  # bytes
 MOST_VALUES = 64  # arrays in a frame, and elements of a tuple
 MOST_DIMENSIONS = 6
 _DEPTH = 4
+_CONTROL = dict.fromkeys({*range(32), *range(127, 160)} - {*map(ord, "\n\t")})
 _KINDS = "biuf"  # of numbers: bool, int, uint, float
 
 
@@ -82,15 +82,14 @@ def unpack(packed: Any, arrays: list[np.ndarray], *, network: Callable[[bytes], 
     return _unpack(packed, dict(enumerate(arrays)), network, _DEPTH)
 
 
-def plain_text(value: Any, most: int) -> str:
-    """Return a text that came over the wire as one that may be written to a file or a terminal.
+def plain_text(value: Any, most: int | None = None) -> str:
+    """Return a stranger's text as one for files and terminals; "" if it is none.
 
     Without control characters but line breaks and tabs, and without what UTF-8 cannot write.
     """
     if not isinstance(value, str):
         return ""
-    kept = "".join(c for c in value[:most] if c in "\n\t" or unicodedata.category(c) != "Cc")
-    return kept.encode("utf-8", "replace").decode()
+    return value[:most].translate(_CONTROL).encode("utf-8", "replace").decode()
 
 
 def send(stream: Writable, header: dict[str, Any], arrays: list[np.ndarray] | None = None) -> None:

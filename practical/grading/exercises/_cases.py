@@ -1,7 +1,7 @@
 """Small networks and images to ask answers about, and what common mistakes make of a network."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,21 +11,41 @@ import numpy as np
 
 from practical import explainfix
 from practical.grading.exercise import Call, Mistake, Property
-from practical.models import Classifier, new_resnet
+from practical.models import Classifier
+from practical.models.architecture import Architecture
 
 
 def network(rng: np.random.Generator, classes: int = 3) -> Classifier:
-    """Return a small random ResNet whose logits differ by some units."""
-    names = tuple(f"class {number}" for number in range(classes))
-    model = new_resnet(
-        names, key=jax.random.key(int(rng.integers(2**31))), stage_sizes=(1,), widths=(5,),
-        stem_width=4, stem_kernel=3, stem_stride=2,
+    """Return a small random ResNet whose logits differ by some units.
+
+    Its weights are drawn by NumPy, since JAX would compile for seconds before it draws any.
+    """
+    architecture = Architecture(
+        block="basic", stage_sizes=(1,), widths=(5,), classes=classes, stem_width=4, stem_kernel=3,
+        stem_stride=2, pool=False,
     )  # fmt: skip
-    head = jax.tree.map(lambda leaf: leaf, model.variables["params"])
-    dense = head[model.architecture.dense]
-    shift = rng.normal(0, 0.5, classes).astype(np.float32)
-    head[model.architecture.dense] = {"kernel": 4 * dense["kernel"], "bias": jnp.asarray(shift)}
-    return replace(model, variables={**model.variables, "params": head})
+    shapes = jax.eval_shape(
+        architecture.module().init, jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.float32)
+    )
+
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        name = path[-1].key
+        if name == "kernel":
+            wide = np.sqrt(2 / np.prod(leaf.shape[:-1])) * (4 if len(leaf.shape) == 2 else 1)
+            values = rng.normal(0, wide, leaf.shape)
+        elif name == "bias":
+            values = rng.normal(0, 0.5 if leaf.shape == (classes,) else 0.1, leaf.shape)
+        else:  # of batch norms: scale and var, mean
+            values = np.full(leaf.shape, name in ("scale", "var"))
+        return jnp.asarray(values, jnp.float32)
+
+    return Classifier(
+        architecture=architecture,
+        class_names=tuple(f"class {number}" for number in range(classes)),
+        variables=jax.tree_util.tree_map_with_path(draw, shapes),
+        mean=jnp.full(3, 0.5),
+        std=jnp.full(3, 0.25),
+    )
 
 
 def images(rng: np.random.Generator, count: int, height: int = 8, width: int = 10) -> np.ndarray:
@@ -226,3 +246,14 @@ def batch_order(draw: Callable[[np.random.Generator], list[dict]], *names: str) 
         lambda case: {name: case[name][::-1].copy() for name in names},
         lambda answer: answer[::-1],
     )
+
+
+### BEGIN HIDDEN TESTS
+MIRROR = relation(
+    "the same in a mirror",
+    "Where the mask lies in the image makes no difference, if the map is moved with it.",
+    located,
+    lambda case: {name: case[name][:, :, ::-1].copy() for name in ("heatmaps", "masks")},
+    lambda answer: answer,
+)
+### END HIDDEN TESTS

@@ -71,6 +71,7 @@ _SCALE = _cases.relation(
     lambda answer: answer,
 )
 EXERCISE = replace(
-    EXERCISE, hidden=(_SCALE, _cases.batch_order(_cases.located, "heatmaps", "masks"))
+    EXERCISE,
+    hidden=(_SCALE, _cases.MIRROR, _cases.batch_order(_cases.located, "heatmaps", "masks")),
 )
 ### END HIDDEN TESTS

@@ -67,5 +67,7 @@ EXERCISE = Exercise(
     ),
 )
 ### BEGIN HIDDEN TESTS
-EXERCISE = replace(EXERCISE, hidden=(_cases.batch_order(_cases.located, "heatmaps", "masks"),))
+EXERCISE = replace(
+    EXERCISE, hidden=(_cases.MIRROR, _cases.batch_order(_cases.located, "heatmaps", "masks"))
+)
 ### END HIDDEN TESTS

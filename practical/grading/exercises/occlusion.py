@@ -26,21 +26,6 @@ def _answer(model, images, targets, window, stride, color):
     )
 
 
-def _covers(images, window, stride) -> np.ndarray:
-    """Return how many squares cover each pixel."""
-    counts = []
-    for length in images.shape[1:3]:
-        starts = np.arange(0, length - window + 1, stride)[:, None]
-        pixel = np.arange(length)
-        counts.append(((starts <= pixel) & (pixel < starts + window)).sum(0))
-    return np.multiply.outer(*counts).astype(np.float32)
-
-
-def _summed(model, images, targets, window, stride, color):
-    found = _answer(model, images, targets, window, stride, color)
-    return np.asarray(found) * _covers(images, window, stride)
-
-
 def _probability(model, images, targets, window, stride, color):
     return _answer(_cases.softmaxed(model), images, targets, window, stride, color)
 
@@ -49,7 +34,19 @@ def _black(model, images, targets, window, stride, color):
     return _answer(model, images, targets, window, stride, 0 * color)
 
 
-def _by_hand(model, images, targets, window, stride, color, *, channels=3, fresh=True, short=0):
+def _by_hand(
+    model,
+    images,
+    targets,
+    window,
+    stride,
+    color,
+    *,
+    channels=3,
+    fresh=True,
+    short=0,
+    averaged=True,
+):
     """Return the answer by the definition, or with a mistake in one of its parts."""
     total, covers = np.zeros(images.shape[:3], np.float32), np.zeros(images.shape[1:3])
     each, hidden = np.arange(len(images)), images.copy()
@@ -61,7 +58,7 @@ def _by_hand(model, images, targets, window, stride, color, *, channels=3, fresh
             hidden[*place, slice(channels)] = color[..., :channels]
             total[place] += (before - _cases.logits(model, hidden)[each, targets])[:, None, None]
             covers[place[1:]] += 1
-    return total / covers.clip(1)
+    return total / covers.clip(1) if averaged else total
 
 
 EXERCISE = Exercise(
@@ -80,7 +77,7 @@ EXERCISE = Exercise(
         Mistake(
             "the sum over the squares that cover a pixel",
             "Divide by how many squares cover it: a pixel at the edge is covered by fewer.",
-            _summed,
+            partial(_by_hand, averaged=False),
         ),
         Mistake(
             "the fall of a probability",
