@@ -1,6 +1,9 @@
 """The exercises: the references and the solutions are right, and each known mistake is named."""
 
+import functools
 import re
+from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 
 from practical import check, predict
+from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.verdicts import judge
 from tests.attacks.mutants import MUTANTS, mutate
@@ -38,6 +42,42 @@ def written(exercise: str, code: str):
     return function, lambda given: function(*one.in_order(given).values())
 
 
+@functools.cache
+def shared(exercise: str) -> Exercise:
+    """Return an exercise of the same cases for all of its mutants, whose answers are kept.
+
+    Only what is asked of the mutant differs from one to the next.
+    """
+    one = EXERCISES[exercise]
+    cases = one.cases(np.random.default_rng(3))
+    for value in [value for case in cases for value in case.values()]:
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)  # no mutant changes what the next one is asked
+
+    def kept(answer: Callable) -> Callable:
+        answers = {}
+
+        def call(**given):
+            # A case is asked about with its own objects, and any other question is refused here.
+            (number,) = [
+                number
+                for number, case in enumerate(cases)
+                if all(value is given[name] for name, value in case.items())
+            ]
+            if number not in answers:
+                answers[number] = answer(**given)
+            return answers[number]
+
+        return call
+
+    return replace(
+        one,
+        cases=lambda rng: cases,
+        reference=kept(one.reference),
+        mistakes=tuple(replace(mistake, answer=kept(mistake.answer)) for mistake in one.mistakes),
+    )
+
+
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_the_solution_passes_in_the_notebook_and_in_the_grader(exercise, capsys):
     function, call = written(exercise, solution(exercise))
@@ -55,7 +95,7 @@ def test_every_mistake_has_a_mutant():
 
 @pytest.mark.parametrize(("exercise", "mistake"), MISTAKES)
 def test_a_mistake_is_called_by_its_name(exercise, mistake):
-    one = EXERCISES[exercise]
+    one = shared(exercise)
     changed = mutate(solution(exercise), MUTANTS[exercise][mistake])
     found = judge(one, written(exercise, changed)[1], np.random.default_rng(3), hidden=True)
     hint = next(m.hint for m in one.mistakes if m.name == mistake)
