@@ -10,10 +10,18 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from practical._chunks import map_images
-from practical._inputs import Images, Targets, check_answer, check_count, check_inputs
+from practical._inputs import (
+    ChunkSize,
+    Images,
+    Targets,
+    check_answer,
+    check_chunk_size,
+    check_inputs,
+)
 from practical._jit import jit
 from practical.models.classifier import Classifier
-from practical.models.folded import POOL, Block, Convolution, Folded, Window, fold, max_pool
+from practical.models.folded import POOL, Block, Convolution, Folded, Window, fold
+from practical.models.pooling import max_pool
 
 _RULES = ("gamma", "epsilon")
 _BIASES = ("distribute", "absorb")
@@ -28,7 +36,7 @@ def layerwise_relevance(
     gamma: float = 0.25,
     epsilon: float = 1e-6,
     bias: str = "distribute",
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width channels"]:
     """Hand each image's target logit back through the layers, to each input by its contribution.
 
@@ -52,7 +60,7 @@ def layerwise_relevance(
             rule "epsilon" gets calmer with 0.1 or 0.25.
         bias: "distribute", as above; or "absorb" to leave out what biases and stabiliser
             contribute, as is common, and fall short of the logit by as much.
-        chunk_size: Images in flight.
+        chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
         (B, H, W, C), signed, in logits.
@@ -79,7 +87,7 @@ def layerwise_relevance(
         raise ValueError(f"bias must be one of {', '.join(_BIASES)}, got {bias!r}")
     strengths = _not_negative("gamma", gamma), _not_negative("epsilon", epsilon)
     inputs = check_inputs(model, images, targets)
-    chunk_size = check_count("chunk_size", chunk_size)
+    chunk_size = check_chunk_size(chunk_size)
     answer = _layerwise_relevance(
         *inputs, *strengths, rule=rule, distribute=bias == "distribute", chunk_size=chunk_size
     )
@@ -335,5 +343,6 @@ def _divide(numerators: Array, denominators: Array) -> Array:
 
 
 _layerwise_relevance = jit(
-    _layerwise_relevance_core, static_argnames=["rule", "distribute", "chunk_size"]
-)
+    _layerwise_relevance_core, static_argnames=["rule", "distribute", "chunk_size"],
+    per_image=["images", "targets"],
+)  # fmt: skip

@@ -8,6 +8,7 @@ from practical.models.classifier import (
     new_resnet,
 )
 from practical.models.loading import load_model
+from practical.models.precision import with_precision
 from practical.models.predict import predict
 from practical.models.size import Size, size
 from practical.models.split import Split
@@ -23,4 +24,5 @@ __all__ = [
     "new_resnet",
     "predict",
     "size",
+    "with_precision",
 ]

@@ -1,6 +1,6 @@
 """What a ResNet is made of, as a value; and the jax-resnet module that it describes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -12,8 +12,7 @@ from jax_resnet.common import ConvBlock
 from jax_resnet.resnet import ResNetSkipConnection
 
 from practical.models.convolution import Conv
-
-_ConvBlock = partial(ConvBlock, conv_cls=Conv)
+from practical.models.pooling import max_pool
 
 
 class BlockPlan(NamedTuple):
@@ -54,13 +53,20 @@ class Architecture:
     # Whether a convolution is on the skip of the first stage; None where it is if channels differ.
     projection: bool | None = None
 
-    def module(self) -> Sequential:
-        """Return the jax-resnet module: stem, pool, blocks, global average pool, dense."""
+    def module(self, *, folded: bool = False) -> Sequential:
+        """Return the jax-resnet module: stem, pool, blocks, global average pool, dense.
+
+        Where `folded`, it has no batch norms, and takes the parameters that `fold_batch_norms`
+        returns.
+        """
+        layer = partial(ConvBlock, conv_cls=Conv)
+        if folded:
+            layer = partial(layer, norm_cls=None)
         return Sequential(
             [
-                _Stem(self.stem_width, self.stem_kernel, self.stem_stride),
-                _max_pool if self.pool else _keep,
-                *map(_Block, self.blocks()),
+                _Stem(self.stem_width, self.stem_kernel, self.stem_stride, layer),
+                max_pool if self.pool else _keep,
+                *(_Block(plan, layer) for plan in self.blocks()),
                 partial(jnp.mean, axis=(1, 2)),
                 nn.Dense(self.classes),
             ]
@@ -118,11 +124,12 @@ class _Stem(nn.Module):
     width: int
     kernel: int
     stride: int
+    layer: Callable
 
     @nn.compact
     def __call__(self, x):
         pad = self.kernel // 2
-        return _ConvBlock(
+        return self.layer(
             self.width,
             kernel_size=(self.kernel, self.kernel),
             strides=(self.stride, self.stride),
@@ -134,12 +141,13 @@ class _Block(nn.Module):
     """jax-resnet's blocks, whose convolutions' widths are not arguments there."""
 
     plan: BlockPlan
+    layer: Callable
 
     @nn.compact
     def __call__(self, x):
         plan, branch, last = self.plan, x, len(self.plan.widths) - 1
         for i, (side, width) in enumerate(zip(plan.sides, plan.widths, strict=True)):
-            branch = _ConvBlock(
+            branch = self.layer(
                 width,
                 kernel_size=(side, side),
                 strides=(plan.strides[i], plan.strides[i]),
@@ -148,15 +156,11 @@ class _Block(nn.Module):
                 is_last=i == last,
             )(branch)
         if plan.downsample:
-            skip = ResNetSkipConnection((plan.stride, plan.stride), _ConvBlock)
+            skip = ResNetSkipConnection((plan.stride, plan.stride), self.layer)
             # Of the sum's shape it uses the last axis, and leaves the convolution out where the
             # shape is its input's; torchvision's never does.
             x = skip(x, plan.widths[-1:])
         return nn.relu(branch + x)
-
-
-def _max_pool(x):
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # type: ignore[arg-type]
 
 
 def _keep(x):

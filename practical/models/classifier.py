@@ -20,6 +20,7 @@ from practical._inputs import ArrayLike, check_count
 from practical._jit import jit
 from practical.models import torchvision
 from practical.models.architecture import Architecture
+from practical.models.norms import fold_batch_norms
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -197,8 +198,9 @@ class Classifier:
 
 
 def _features_core(model: Classifier, images: ArrayLike) -> jax.Array:
-    body = Sequential(model.architecture.module().layers[:-2])
-    maps = body.apply(model.variables, (images - model.mean) / model.std)
+    body = Sequential(model.architecture.module(folded=True).layers[:-2])
+    params = fold_batch_norms(model.variables)
+    maps = body.apply({"params": params}, (images - model.mean) / model.std)
     return cast(jax.Array, maps)
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
 from practical._inputs import ArrayLike
 from practical.models.classifier import Classifier
 from practical.models.convolution import convolve
-
-_EPSILON = nn.BatchNorm.epsilon  # jax-resnet leaves it at flax's default
+from practical.models.norms import fold_batch_norms
+from practical.models.pooling import max_pool
 
 
 class Window(NamedTuple):
@@ -137,27 +135,23 @@ class Folded:
         return (jnp.asarray(images) - self.mean) / self.std
 
 
-def max_pool(maps: Float[Array, "b h w c"]) -> Float[Array, "b y x c"]:
-    """Return the maxima of `POOL`'s windows."""
-    return POOL.reduce(maps, -jnp.inf, lax.max)
-
-
 def fold(model: Classifier) -> Folded:
     """Return the network of `model` with each batch norm folded into the convolution before it.
 
     Its logits are the model's, up to rounding. It may be called inside `jax.jit`.
     """
-    architecture = model.architecture
+    architecture, params = model.architecture, fold_batch_norms(model.variables)
     places = {name: place for name, _, place in architecture.convolutions()}
 
     def convolution(name: str, *, stride: int = 1, groups: int = 1) -> Convolution:
-        conv, norm, statistics = _leaves(model.variables, places[name])
-        scale = norm["scale"] / jnp.sqrt(statistics["var"] + _EPSILON)
-        kernel = conv["kernel"] * scale
+        folded = params
+        for step in places[name]:
+            folded = folded[step]
+        kernel, bias = folded["Conv_0"]["kernel"], folded["Conv_0"]["bias"]
         pad = kernel.shape[0] // 2
         return Convolution(
             kernel=kernel,
-            bias=norm["bias"] - statistics["mean"] * scale,
+            bias=bias,
             strides=(stride, stride),
             padding=((pad, pad), (pad, pad)),
             groups=groups,
@@ -174,7 +168,7 @@ def fold(model: Classifier) -> Folded:
         down = f"{plan.name}.downsample.0"
         skip = convolution(down, stride=plan.stride) if plan.downsample else None
         blocks.append(Block(tuple(branch), skip))
-    dense = model.variables["params"][architecture.dense]
+    dense = params[architecture.dense]
     return Folded(
         mean=model.mean,
         std=model.std,
@@ -184,11 +178,3 @@ def fold(model: Classifier) -> Folded:
         kernel=dense["kernel"],
         bias=dense["bias"],
     )
-
-
-def _leaves(variables: Mapping[str, Any], place: tuple[str, ...]) -> tuple[Any, Any, Any]:
-    """Return the convolution, the batch norm and its statistics at `place`."""
-    params, statistics = variables["params"], variables["batch_stats"]
-    for step in place:
-        params, statistics = params[step], statistics[step]
-    return params["Conv_0"], params["BatchNorm_0"], statistics["BatchNorm_0"]

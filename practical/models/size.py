@@ -50,7 +50,7 @@ def size(model: Any, image_shape: tuple[int, int, int]) -> Size:
 
 
 def _flops(jaxpr: Any) -> int:
-    total = 0
+    total, platforms = 0, []
     for equation in jaxpr.eqns:
         name, parameters = equation.primitive.name, equation.params
         shapes = [np.shape(variable.aval) for variable in (*equation.invars, *equation.outvars)]
@@ -60,6 +60,11 @@ def _flops(jaxpr: Any) -> int:
         elif name == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
             total += 2 * math.prod(shapes[2]) * math.prod(shapes[0][axis] for axis in contracted)
+        elif name == "platform_index":
+            platforms += equation.outvars
+        elif name == "cond" and equation.invars[0] in platforms:
+            # The same in a form that a platform likes; the last one is the network's own.
+            total += _flops(parameters["branches"][-1].jaxpr)
         elif name in ("while", "cond"):
             raise ValueError(
                 f"model must compute the same for every image, got one with a {name!r} in it, "
