@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
         training,
         widgets,
     )
+    from practical._compiled import keep_compiled
     from practical.data import Dataset, load_dataset, load_image
     from practical.grading import check
     from practical.models import Classifier, load_model, predict
@@ -39,6 +40,7 @@ _MODULES = (
 )  # fmt: skip
 _NAMES = {
     "check": "grading",
+    "keep_compiled": "_compiled",
     "Dataset": "data",
     "load_dataset": "data",
     "load_image": "data",
@@ -57,6 +59,7 @@ __all__ = [
     "data",
     "evaluation",
     "explainfix",
+    "keep_compiled",
     "load_dataset",
     "load_image",
     "load_model",

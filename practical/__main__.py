@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from practical._compiled import keep_compiled
 from practical.bias.commands import add_commands as add_bias_commands
 from practical.explainfix.commands import add_commands as add_explainfix_commands
 
@@ -33,7 +34,17 @@ def main(arguments: list[str] | None = None) -> int:
         help="of them, images for the metrics that explain each image several times",
     )  # fmt: skip
     evaluating.add_argument("--seed", type=int, default=0)
-    evaluating.add_argument("--chunk-size", type=int, default=32, help="images in flight")
+    evaluating.add_argument("--chunk-size", type=int, default=32, help="images in flight a device")
+    several = evaluating.add_argument_group("several processes", "see docs/scale.md")
+    several.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="where process 0 listens; auto under Slurm"
+    )
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which this is, from 0")
+    several.add_argument(
+        "--lost-after", type=int, default=100, metavar="SECONDS",
+        help="without a sign of life, after which the others do what a process has left",
+    )  # fmt: skip
     evaluating.set_defaults(run=evaluate)
     evaluating.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER")
     commands.add_parser("methods", help="print the table of explanations, in Markdown")
@@ -59,7 +70,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
+    """Run the benchmark that the options describe, alone or as one of several processes."""
+    from practical.evaluation import join
+
+    if options.coordinator is None:
+        if options.processes is not None or options.process is not None:
+            raise ValueError("--processes and --process need --coordinator HOST:PORT, of process 0")
+        return _evaluate(options)
+    with join(
+        options.coordinator, processes=options.processes, process=options.process,
+        timeout=options.lost_after,
+    ):  # fmt: skip
+        return _evaluate(options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
     """Run the benchmark that the options describe, and write its report."""
+    import jax
+
     from practical import load_dataset, load_model
     from practical.evaluation import evaluate, write_report
 
@@ -83,10 +111,13 @@ def evaluate(options: argparse.Namespace) -> int:
         shuffled=shuffled, repeated=options.repeated, seed=options.seed,
         chunk_size=options.chunk_size,
     )  # fmt: skip
+    if jax.process_index() > 0:
+        return 0  # process 0 writes the report
     page = write_report(rows, dataset, model, options.out, seed=options.seed)
     print(f"Wrote {page}, and the tables beside it")
     return 0
 
 
 if __name__ == "__main__":
+    keep_compiled()
     sys.exit(main())

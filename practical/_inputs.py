@@ -1,7 +1,8 @@
 """What every explanation and metric checks before it computes, and after."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from practical._jit import as_argument, is_traced
+from practical._sharding import without_explicit_axes
 
 ArrayLike = jax.Array | np.ndarray
 Images = Float[ArrayLike, "batch height width channels"]
 Targets = Integer[ArrayLike, " batch"] | Sequence[int | np.integer]
 Heatmaps = Float[ArrayLike, "batch height width"]
 Model = Callable[[Array], Array]
+ChunkSize = int | Literal["auto"]
 
 
 class Inputs(NamedTuple):
@@ -67,14 +70,14 @@ def check_images(
         )
     array = jnp.asarray(images, jnp.float32)
     if not is_traced(array):
-        values = np.asarray(array)
-        check_finite(values, name, first=first)
-        low, high = float(values.min()), float(values.max())
-        if low < 0 or high > 1:
-            wrong = int(np.flatnonzero(((values < 0) | (values > 1)).any((1, 2, 3)))[0]) + first
+        array = without_explicit_axes(array)
+        check_finite(array, name, first=first)
+        lows, highs = _on_device(_extremes, array)
+        if lows.min() < 0 or highs.max() > 1:
+            wrong = int(np.flatnonzero((lows < 0) | (highs > 1))[0]) + first
             raise ValueError(
                 f"{name} must be in [0, 1] (normalisation belongs to the model), got values from "
-                f"{low:.4g} to {high:.4g}, first in image {wrong}"
+                f"{lows.min():.4g} to {highs.max():.4g}, first in image {wrong}"
             )
     return array
 
@@ -83,12 +86,40 @@ def check_finite(values: ArrayLike, name: str, *, first: int = 0) -> None:
     """Raise ValueError if any row of `values` is not finite, saying which; tracers pass."""
     if is_traced(values):
         return
-    array = np.asarray(values)
-    finite = np.isfinite(array.reshape(len(array), -1)).all(1)
+    (finite,) = _on_device(_finite, values)
     if not finite.all():
         wrong = np.flatnonzero(~finite) + first
         listed = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
         raise ValueError(f"{name} must be finite, got NaN or infinity for image {listed}")
+
+
+def _finite(rows, np_or_jnp):
+    return (np_or_jnp.isfinite(rows).all(1),)
+
+
+def _extremes(rows, np_or_jnp):
+    return rows.min(1), rows.max(1)
+
+
+def _on_device(function: Callable, values: ArrayLike) -> tuple[np.ndarray, ...]:
+    """Return what `function` says of each row of `values`, computed where they lie.
+
+    To fetch a batch's gradients from a GPU takes longer than to compute them. On a CPU, NumPy sees
+    the same memory, and compiles nothing.
+    """
+    if isinstance(values, jax.Array) and not _in_main_memory(values):
+        return tuple(map(np.asarray, _compiled(function)(values)))
+    array = np.asarray(values)
+    return function(array.reshape(len(array), -1), np)
+
+
+@functools.cache
+def _compiled(function: Callable) -> Callable:
+    return jax.jit(lambda values: function(values.reshape(len(values), -1), jnp))
+
+
+def _in_main_memory(array: jax.Array) -> bool:
+    return all(device.platform == "cpu" for device in array.devices())
 
 
 def check_answer(values: Array, method: str) -> Array:
@@ -101,6 +132,18 @@ def check_count(name: str, value: int, *, least: int = 1) -> int:
     """Return `value`, or raise ValueError unless it is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def check_chunk_size(value: ChunkSize) -> ChunkSize:
+    """Return `value`, or raise ValueError unless it is "auto" or an integer of at least 1."""
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(
+            f"chunk_size must be an integer of at least 1, got {value!r}; "
+            'or "auto" for as many images as fit'
+        )
     return int(value)
 
 

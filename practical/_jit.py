@@ -2,12 +2,18 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
+
+from practical._memory import fitting_chunk, is_out_of_memory, smaller_chunk, too_large
+from practical._rows import Rows
+from practical._sharding import images_mesh, on_own_images, spread
 
 # XLA:CPU's own convolutions reach a third to a half of the machine; the YNNPACK library's, which
 # this fusion calls, nearly all of it. Not its fusions of elementwise operations and sums: they make
@@ -15,39 +21,99 @@ from jax.core import Tracer
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
-def jit(function: Callable, *, static_argnames: Sequence[str] = ()) -> Callable:
+def jit(
+    function: Callable, *, static_argnames: Sequence[str] = (), per_image: Sequence[str] = ()
+) -> Callable:
     """Compile `function` on its first call, once per shape.
 
     Inside another trace it becomes a part of that one; under a `jax.grad` or `jax.vmap` that nobody
     compiles, it is compiled all the same, and not executed operation by operation. Nothing touches
     a device before the first call, so that importing the package stays cheap.
+
+    `per_image` names the positional arguments that have a row an image, if all answers have one,
+    too. Where one of them lies on several devices, split along that axis, each device runs the
+    program on its own images. A function that names none has its images gathered by XLA as it
+    needs them, so that a sum over images stays one. On one device, fewer images than a program was
+    compiled for are filled up to as many. A static `chunk_size` may be "auto".
     """
+    names = list(inspect.signature(function).parameters)
+    own = [name in per_image for name in names]
+    assert sum(own) == len(per_image), f"{per_image} must be among {names}"
+
+    rows, chosen = Rows(own), {}
 
     @functools.cache
-    def compiled() -> Callable:
+    def compiled(mesh: Mesh | None, options: bool) -> Callable:
+        exact = _in_float32(function)
         return jax.jit(
-            function, static_argnames=tuple(static_argnames), compiler_options=_options()
+            exact if mesh is None else on_own_images(exact, mesh, own),
+            static_argnames=tuple(static_argnames),
+            compiler_options=_options() if options else None,
         )
 
-    @functools.cache
-    def without_options() -> Callable:
-        return jax.jit(function, static_argnames=tuple(static_argnames))
-
-    @functools.wraps(function)
-    def call(*args, **kwargs):
-        # JAX takes options at the outermost alone.
-        if is_traced((args, kwargs)) or not _options() or _is_double((args, kwargs)):
-            return without_options()(*args, **kwargs)
+    def run(mesh: Mesh | None, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if not _options() or _is_double((args, kwargs)):
+            return jax.block_until_ready(compiled(mesh, False)(*args, **kwargs))
         try:
-            return jax.block_until_ready(compiled()(*args, **kwargs))
+            return jax.block_until_ready(compiled(mesh, True)(*args, **kwargs))
         except jax.errors.JaxRuntimeError as error:
             # Some matrix products of other people's models are in a layout that this fusion
             # refuses when they run. XLA's own code takes them.
             if "YNN" not in str(error):
                 raise
-            return without_options()(*args, **kwargs)
+            return jax.block_until_ready(compiled(mesh, False)(*args, **kwargs))
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        automatic = kwargs.get("chunk_size") == "auto"
+        if is_traced((args, kwargs)):  # JAX takes options at the outermost alone
+            if automatic:
+                kwargs["chunk_size"] = fitting_chunk(function, args, kwargs)
+            return compiled(None, False)(*args, **kwargs)
+        mesh = images_mesh([arg for arg, its in zip(args, own, strict=False) if its])
+        asked, key = rows.count(args), rows.key(args, kwargs)
+        if mesh is None:
+            args = rows.fill(args, asked, key)
+        else:
+            args = [spread(arg, mesh, rows=its) for arg, its in zip(args, own, strict=False)]
+        count = rows.count(args)
+        if automatic:
+            if (key, count, mesh) not in chosen:
+                chosen[key, count, mesh] = fitting_chunk(function, args, kwargs)
+            kwargs["chunk_size"] = chosen[key, count, mesh]
+        while True:
+            try:
+                answer = run(mesh, args, kwargs)
+                break
+            except jax.errors.JaxRuntimeError as error:
+                if not is_out_of_memory(error) or "chunk_size" not in kwargs:
+                    raise
+                if not automatic:
+                    raise too_large(kwargs["chunk_size"], error) from error
+                kwargs["chunk_size"] = smaller_chunk(kwargs["chunk_size"], error)
+                chosen[key, count, mesh] = kwargs["chunk_size"]
+        if mesh is None:
+            rows.note(key, count)
+        return answer if asked == count else jax.tree.map(lambda array: array[:asked], answer)
 
     return call
+
+
+def _in_float32(function: Callable) -> Callable:
+    """Return `function` with exact products, unless whoever calls it asked for others.
+
+    A GPU's default rounds what goes into a product to ten bits (TF32), and then the attributions of
+    a deep network no longer sum to what they explain. `jax.default_matmul_precision` and
+    `models.with_precision` ask for less where it does no harm.
+    """
+
+    @functools.wraps(function)
+    def exact(*args, **kwargs):
+        asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+        with jax.default_matmul_precision(asked or "float32"):
+            return function(*args, **kwargs)
+
+    return exact
 
 
 def as_argument(model: Callable) -> Any:

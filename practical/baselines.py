@@ -111,4 +111,4 @@ def _blur_core(
     return blurred
 
 
-_blur = jit(_blur_core, static_argnames=["mode"])
+_blur = jit(_blur_core, static_argnames=["mode"], per_image=["images"])

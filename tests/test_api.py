@@ -183,12 +183,13 @@ assert not xla_bridge.backends_are_initialized(), "importing started a device"
 BASE = {"_bootstrap", "_files", "_inputs", "_jit", "_chunks", "_keys", "_outputs"}
 ALLOWED = {
     "_files": set(),
-    "_jit": set(),
+    "_jit": {"_memory", "_rows", "_sharding"},
+    "_sharding": set(),
     "_chunks": set(),
     "_bootstrap": {"_keys"},
     "_checkpoint": {"_files"},
     "_study": {"_files"},
-    "_inputs": {"_jit"},
+    "_inputs": {"_jit", "_sharding"},
     "_keys": set(),
     "_outputs": set(),
     "baselines": BASE,
@@ -202,7 +203,8 @@ ALLOWED = {
     "bias": BASE
     | {"_study", "attribution", "baselines", "data", "explainfix", "metrics", "models", "training"},
     "plotting": BASE | {"metrics"},
-    "evaluation": BASE | {"_study", "attribution", "data", "metrics", "models", "plotting"},
+    "evaluation": BASE
+    | {"_sharding", "_study", "attribution", "data", "metrics", "models", "plotting"},
     "widgets": BASE | {"attribution", "baselines", "metrics", "models", "plotting"},
 }
 

@@ -339,3 +339,20 @@ def test_annotations_are_checked_here_and_can_be_turned_off():
         attribution.heatmap(wrong)
     with pytest.raises(jaxtyping.TypeCheckError):
         attribution.heatmap(wrong)
+
+
+def test_values_on_an_accelerator_are_looked_at_there(monkeypatch):
+    """The same rules, by a program of JAX; there is no accelerator here to fetch from."""
+    from practical import _inputs
+
+    monkeypatch.setattr(_inputs, "_in_main_memory", lambda array: False)
+    good = jnp.asarray(np.random.default_rng(0).random((3, 5, 4, 3), np.float32))
+    np.testing.assert_array_equal(_inputs.check_images(good), good)
+    with refuses(r"images must be finite, got NaN or infinity for image 1, 2"):
+        _inputs.check_images(good.at[1, 0, 0, 0].set(jnp.nan).at[2, 4, 3, 2].set(jnp.inf))
+    with refuses(r"must be in \[0, 1\] .* got values from .* to 1.5, first in image 2"):
+        _inputs.check_images(good.at[2, 1, 1, 1].set(1.5))
+    with refuses(r"got values from -0.25 to .*, first in image 7"):
+        _inputs.check_images(good.at[0, 0, 0, 0].set(-0.25), first=7)
+    with refuses("answer .* must be finite, got NaN or infinity for image 0"):
+        _inputs.check_answer(good.at[0, 4, 3, 2].set(-jnp.inf), "gradient")

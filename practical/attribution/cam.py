@@ -5,7 +5,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from practical._chunks import map_images
-from practical._inputs import Images, Model, Targets, check_answer, check_count, check_inputs
+from practical._inputs import (
+    ChunkSize,
+    Images,
+    Model,
+    Targets,
+    check_answer,
+    check_chunk_size,
+    check_inputs,
+)
 from practical._jit import as_model, jit
 
 
@@ -16,7 +24,7 @@ def grad_cam(
     *,
     relu: bool = True,
     upsample: bool = True,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch rows columns"]:
     """Weigh the last feature maps by how much the target logit depends on each, and add them up.
 
@@ -28,7 +36,7 @@ def grad_cam(
         targets: (B,) the class to explain in each image.
         relu: Keep only evidence for the class, as in the paper.
         upsample: Interpolate bilinearly to the images' size; else return (B, h, w).
-        chunk_size: Images in flight.
+        chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
         (B, H, W), in logits up to a factor that is the same for all pixels of all images; at
@@ -52,7 +60,7 @@ def grad_cam_plus_plus(
     targets: Targets,
     *,
     upsample: bool = True,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch rows columns"]:
     """Weigh the feature maps by their positive gradients, so that small objects count as large.
 
@@ -64,7 +72,7 @@ def grad_cam_plus_plus(
         images: (B, H, W, C) in [0, 1].
         targets: (B,) the class to explain in each image.
         upsample: Interpolate bilinearly to the images' size; else return (B, h, w).
-        chunk_size: Images in flight.
+        chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
         (B, H, W), at least 0; only the pattern within an image means something, not the unit.
@@ -93,7 +101,7 @@ def _explain(kind, model, images, targets, *, relu, upsample, chunk_size):
     inputs = check_inputs(model, images, targets)
     answer = _cam(
         *inputs, kind=kind, relu=relu, upsample=upsample,
-        chunk_size=check_count("chunk_size", chunk_size),
+        chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
     return check_answer(answer, kind)
 
@@ -138,4 +146,7 @@ _WEIGHTS = {
     "grad_cam_plus_plus": _plus_plus,
 }
 
-_cam = jit(_cam_core, static_argnames=["kind", "relu", "upsample", "chunk_size"])
+_cam = jit(
+    _cam_core, static_argnames=["kind", "relu", "upsample", "chunk_size"],
+    per_image=["images", "targets"],
+)  # fmt: skip

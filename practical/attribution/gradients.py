@@ -8,12 +8,13 @@ from jaxtyping import Array, Float, Int
 from practical._chunks import map_images
 from practical._inputs import (
     ArrayLike,
+    ChunkSize,
     Heatmaps,
     Images,
     Model,
     Targets,
     check_answer,
-    check_count,
+    check_chunk_size,
     check_finite,
     check_inputs,
 )
@@ -52,7 +53,7 @@ def heatmap(
 
 
 def gradient(
-    model: Model, images: Images, targets: Targets, *, chunk_size: int = 32
+    model: Model, images: Images, targets: Targets, *, chunk_size: ChunkSize = 32
 ) -> Float[Array, "batch height width channels"]:
     """Return the derivative of each image's target logit with respect to its pixels.
 
@@ -60,7 +61,8 @@ def gradient(
         model: Images in [0, 1] to logits; each row depends on its own image alone.
         images: (B, H, W, C) in [0, 1].
         targets: (B,) the class to explain in each image.
-        chunk_size: Images in flight; bounds the memory, does not change the answer.
+        chunk_size: Images in flight ("auto": as many as fit); bounds the memory, does not change
+            the answer.
 
     Returns:
         (B, H, W, C), signed, in logits per unit of pixel value.
@@ -69,7 +71,7 @@ def gradient(
         ValueError: If an argument breaks its rule, or the model answers NaN.
     """
     inputs = check_inputs(model, images, targets)
-    chunk_size = check_count("chunk_size", chunk_size)
+    chunk_size = check_chunk_size(chunk_size)
     return check_answer(_gradient(*inputs, chunk_size=chunk_size), "gradient")
 
 
@@ -79,7 +81,7 @@ def saliency(
     targets: Targets,
     *,
     reduce: str = "max_abs",
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width"]:
     """Return how strongly the target logit reacts to each pixel, whatever the direction.
 
@@ -89,7 +91,7 @@ def saliency(
         targets: (B,) the class to explain in each image.
         reduce: "max_abs", the largest magnitude over the channels, as in the paper; or "l2", the
             gradient's norm; "sum" is signed.
-        chunk_size: Images in flight.
+        chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
         (B, H, W), at least 0 (but for "sum"), in logits per unit of pixel value.
@@ -110,7 +112,7 @@ def gradient_x_input(
     targets: Targets,
     *,
     baseline: Baseline = "black",
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width channels"]:
     """Return the gradient times the image's difference from `baseline`.
 
@@ -122,7 +124,7 @@ def gradient_x_input(
         targets: (B,) the class to explain in each image.
         baseline: What stands for "nothing there"; see `baselines.baseline_images`. With "black"
             it is the paper's gradient times input.
-        chunk_size: Images in flight.
+        chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
         (B, H, W, C), signed, in logits.
@@ -133,8 +135,9 @@ def gradient_x_input(
     References:
         Shrikumar et al., Not Just a Black Box, arXiv:1605.01713, 2016.
     """
-    start = baseline_images(baseline, check_inputs(model, images, targets).images)
-    return gradient(model, images, targets, chunk_size=chunk_size) * (jnp.asarray(images) - start)
+    inputs = check_inputs(model, images, targets)
+    way = inputs.images - baseline_images(baseline, inputs.images)
+    return gradient(model, images, targets, chunk_size=chunk_size) * way
 
 
 def _check_reduce(reduce: str) -> None:
@@ -164,4 +167,4 @@ def _gradient_core(model, images, targets, *, chunk_size):
     return map_images(one, chunk_size, images, targets)
 
 
-_gradient = jit(_gradient_core, static_argnames=["chunk_size"])
+_gradient = jit(_gradient_core, static_argnames=["chunk_size"], per_image=["images", "targets"])

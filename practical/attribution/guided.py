@@ -9,14 +9,22 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from jaxtyping import Array, Float
 
 from practical._chunks import map_images
-from practical._inputs import Images, Model, Targets, check_answer, check_count, check_inputs
+from practical._inputs import (
+    ChunkSize,
+    Images,
+    Model,
+    Targets,
+    check_answer,
+    check_chunk_size,
+    check_inputs,
+)
 from practical._jit import jit
 from practical.attribution.cam import grad_cam
 from practical.attribution.gradients import input_gradient
 
 
 def guided_backprop(
-    model: Model, images: Images, targets: Targets, *, chunk_size: int = 32
+    model: Model, images: Images, targets: Targets, *, chunk_size: ChunkSize = 32
 ) -> Float[Array, "batch height width channels"]:
     """Return the gradient of the target logit through ReLUs that pass only positive gradients.
 
@@ -28,7 +36,7 @@ def guided_backprop(
         model: Images in [0, 1] to logits, with ReLUs.
         images: (B, H, W, C) in [0, 1].
         targets: (B,) the class to explain in each image.
-        chunk_size: Images in flight.
+        chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
         (B, H, W, C), signed, in logits per unit of pixel value, but no derivative of anything.
@@ -42,12 +50,12 @@ def guided_backprop(
         2015; Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018.
     """
     inputs = check_inputs(model, images, targets)
-    chunk_size = check_count("chunk_size", chunk_size)
+    chunk_size = check_chunk_size(chunk_size)
     return check_answer(_guided_backprop(*inputs, chunk_size=chunk_size), "guided_backprop")
 
 
 def guided_grad_cam(
-    model: Model, images: Images, targets: Targets, *, chunk_size: int = 32
+    model: Model, images: Images, targets: Targets, *, chunk_size: ChunkSize = 32
 ) -> Float[Array, "batch height width channels"]:
     """Return guided backpropagation times Grad-CAM: its detail, at the places of the latter.
 
@@ -56,7 +64,7 @@ def guided_grad_cam(
             `grad_cam` needs them.
         images: (B, H, W, C) in [0, 1].
         targets: (B,) the class to explain in each image.
-        chunk_size: Images in flight.
+        chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
         (B, H, W, C), signed; only the pattern within an image means something, not the unit.
@@ -97,7 +105,9 @@ def _guided_backprop_core(model, images, targets, *, chunk_size):
     return map_images(one, chunk_size, images, targets)
 
 
-_guided_backprop = jit(_guided_backprop_core, static_argnames=["chunk_size"])
+_guided_backprop = jit(
+    _guided_backprop_core, static_argnames=["chunk_size"], per_image=["images", "targets"]
+)
 
 
 # --- exchanging the ReLUs of any function --------------------------------------------------------

@@ -8,7 +8,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from practical._chunks import fold_pairs
-from practical._inputs import Images, Model, Targets, check_answer, check_count, check_inputs
+from practical._inputs import (
+    ChunkSize,
+    Images,
+    Model,
+    Targets,
+    check_answer,
+    check_chunk_size,
+    check_count,
+    check_inputs,
+)
 from practical._jit import jit
 from practical._keys import image_keys
 from practical.attribution.gradients import gradient
@@ -23,7 +32,7 @@ def smooth_grad(
     noise: float = 0.15,
     samples: int = 32,
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width ..."]:
     """Return the mean of an explanation over noisy copies of each image.
 
@@ -38,7 +47,7 @@ def smooth_grad(
             since images span [0, 1]. Copies may leave [0, 1].
         samples: Noisy copies of each image.
         key: Decides the noise; one key, or one an image; by default `jax.random.key(0)`.
-        chunk_size: Copies in flight; memory does not grow with `samples`.
+        chunk_size: Copies in flight ("auto": as many as fit); memory does not grow with `samples`.
 
     Returns:
         The mean, in `method`'s shape and unit.
@@ -64,7 +73,7 @@ def squaregrad(
     noise: float = 0.15,
     samples: int = 32,
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width ..."]:
     """Return the mean square of an explanation over noisy copies of each image.
 
@@ -76,7 +85,7 @@ def squaregrad(
         noise: Standard deviation of the Gaussian noise, in pixel units.
         samples: Noisy copies of each image.
         key: Decides the noise; one key, or one an image; by default `jax.random.key(0)`.
-        chunk_size: Copies in flight; memory does not grow with `samples`.
+        chunk_size: Copies in flight ("auto": as many as fit); memory does not grow with `samples`.
 
     Returns:
         The mean square, at least 0, in `method`'s shape and its unit squared.
@@ -103,7 +112,7 @@ def vargrad(
     noise: float = 0.15,
     samples: int = 32,
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width ..."]:
     """Return the variance of an explanation over noisy copies of each image.
 
@@ -115,7 +124,7 @@ def vargrad(
         noise: Standard deviation of the Gaussian noise, in pixel units.
         samples: Noisy copies of each image; the variance divides by their number.
         key: Decides the noise; one key, or one an image; by default `jax.random.key(0)`.
-        chunk_size: Copies in flight; memory does not grow with `samples`.
+        chunk_size: Copies in flight ("auto": as many as fit); memory does not grow with `samples`.
 
     Returns:
         The variance, at least 0, in `method`'s shape and its unit squared.
@@ -146,7 +155,7 @@ def _moment(kind, model, images, targets, *, method, noise, samples, key, chunk_
     answer = _moments(
         *inputs, image_keys(key, len(inputs.images)), jnp.float32(noise),
         kind=kind, method=method, samples=check_count("samples", samples),
-        chunk_size=check_count("chunk_size", chunk_size),
+        chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
     return check_answer(answer, kind)
 
@@ -183,4 +192,7 @@ def _moments_core(model, images, targets, keys, noise, *, kind, method, samples,
     return jnp.maximum(second / samples - (first / samples) ** 2, 0)
 
 
-_moments = jit(_moments_core, static_argnames=["kind", "method", "samples", "chunk_size"])
+_moments = jit(
+    _moments_core, static_argnames=["kind", "method", "samples", "chunk_size"],
+    per_image=["images", "targets", "keys"],
+)  # fmt: skip

@@ -1,5 +1,6 @@
 """Explanations that add up the gradient along paths from "nothing there" to the image."""
 
+import functools
 import warnings
 from typing import NamedTuple
 
@@ -11,11 +12,13 @@ from jaxtyping import Array, Float, Int
 from practical._chunks import fold_pairs, map_images
 from practical._inputs import (
     ArrayLike,
+    ChunkSize,
     Heatmaps,
     Images,
     Model,
     Targets,
     check_answer,
+    check_chunk_size,
     check_count,
     check_finite,
     check_images,
@@ -34,7 +37,7 @@ def integrated_gradients(
     *,
     baseline: Baseline = "black",
     steps: int = 50,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width channels"]:
     """Integrate the target logit's gradient along the line from `baseline` to each image.
 
@@ -48,7 +51,8 @@ def integrated_gradients(
         baseline: Start of the path, in pixel units; see `baselines.baseline_images`.
         steps: Points of the Gauss-Legendre rule, which is exact where the gradient is a polynomial
             of degree up to 2 * steps - 1 along the path.
-        chunk_size: Path points of any images in flight; memory does not grow with `steps`.
+        chunk_size: Path points of any images in flight ("auto": as many as fit); memory does not
+            grow with `steps`.
 
     Returns:
         (B, H, W, C), signed, in logits.
@@ -61,7 +65,7 @@ def integrated_gradients(
     """
     inputs = check_inputs(model, images, targets)
     steps = check_count("steps", steps)
-    chunk_size = check_count("chunk_size", chunk_size)
+    chunk_size = check_chunk_size(chunk_size)
     start = baseline_images(baseline, inputs.images)
     answer = _integrated_gradients(*inputs, start, *_path(steps), chunk_size=chunk_size)
     return check_answer(answer, "integrated_gradients")
@@ -84,7 +88,7 @@ def adaptive_integrated_gradients(
     tolerance: float = 0.01,
     steps: int = 50,
     max_steps: int = 3200,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Integrated:
     """Integrate the gradient with as many steps as each image needs to be complete.
 
@@ -100,7 +104,7 @@ def adaptive_integrated_gradients(
             change below 0.01 logits counts as 0.01.
         steps: Path points of the first try, and of every piece later.
         max_steps: Where to give up, with a warning that names the images.
-        chunk_size: Path points of any images in flight.
+        chunk_size: Path points of any images in flight ("auto": as many as fit).
 
     Returns:
         The maps, (B,) their errors as `tolerance` defines them, and (B,) the steps that they took.
@@ -115,7 +119,7 @@ def adaptive_integrated_gradients(
     inputs = check_inputs(model, images, targets)
     steps = check_count("steps", steps)
     check_count("max_steps", max_steps, least=steps)
-    chunk_size = check_count("chunk_size", chunk_size)
+    chunk_size = check_chunk_size(chunk_size)
     if not 0 < tolerance < np.inf:
         raise ValueError(f"tolerance must be above 0, got {tolerance!r}")
     start = baseline_images(baseline, inputs.images)
@@ -171,7 +175,7 @@ def expected_gradients(
     references: Float[ArrayLike, "references height width channels"] | None = None,
     samples: int = 200,
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width channels"]:
     """Average integrated gradients over many baselines, with one random path point for each.
 
@@ -188,7 +192,8 @@ def expected_gradients(
             as many equal pieces of the path, which leaves the mean as it is and lowers the noise.
         key: Decides references and points; one key, or one an image; by default
             `jax.random.key(0)`.
-        chunk_size: Path points of any images in flight; memory does not grow with `samples`.
+        chunk_size: Path points of any images in flight ("auto": as many as fit); memory does not
+            grow with `samples`.
 
     Returns:
         (B, H, W, C), signed, in logits.
@@ -211,7 +216,7 @@ def expected_gradients(
             )
     answer = _expected_gradients(
         *inputs, references, image_keys(key, len(inputs.images)),
-        samples=check_count("samples", samples), chunk_size=check_count("chunk_size", chunk_size),
+        samples=check_count("samples", samples), chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
     return check_answer(answer, "expected_gradients")
 
@@ -224,7 +229,7 @@ def completeness_error(
     *,
     baseline: Baseline = "black",
     relative: bool = True,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, " batch"]:
     """Return how far each image's attributions are from explaining its whole logit.
 
@@ -235,7 +240,7 @@ def completeness_error(
         attribution: (B, H, W, C) or (B, H, W), in logits.
         baseline: The one that the attribution was made with.
         relative: Divide by the size of the logit's change from baseline to image.
-        chunk_size: Images in flight.
+        chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
         (B,) of |sum of attributions - change| / |change|, or without the division, in logits.
@@ -255,7 +260,7 @@ def completeness_error(
         )
     check_finite(attribution, "attribution")
     start = baseline_images(baseline, inputs.images)
-    chunk_size = check_count("chunk_size", chunk_size)
+    chunk_size = check_chunk_size(chunk_size)
     change = check_answer(_change(*inputs, start, chunk_size=chunk_size), "completeness_error")
     total = jnp.asarray(attribution).reshape(len(change), -1).sum(1)
     error = jnp.abs(total - change)
@@ -264,9 +269,12 @@ def completeness_error(
     return check_answer(error / jnp.abs(change), "the relative completeness_error")
 
 
+_rule = functools.cache(np.polynomial.legendre.leggauss)  # seconds for a thousand points
+
+
 def _path(steps: int) -> tuple[Float[Array, " steps"], Float[Array, " steps"]]:
     """Return the points of the Gauss-Legendre rule on [0, 1], and their weights."""
-    nodes, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
+    nodes, weights = _rule(steps)  # on [-1, 1]
     return jnp.asarray((nodes + 1) / 2, jnp.float32), jnp.asarray(weights / 2, jnp.float32)
 
 
@@ -314,6 +322,14 @@ def _change_core(model, images, targets, start, *, chunk_size):
     return map_images(change, chunk_size, images, targets, start)
 
 
-_integrated_gradients = jit(_integrated_gradients_core, static_argnames=["chunk_size"])
-_expected_gradients = jit(_expected_gradients_core, static_argnames=["samples", "chunk_size"])
-_change = jit(_change_core, static_argnames=["chunk_size"])
+_integrated_gradients = jit(
+    _integrated_gradients_core, static_argnames=["chunk_size"],
+    per_image=["images", "targets", "start"],
+)  # fmt: skip
+_expected_gradients = jit(
+    _expected_gradients_core, static_argnames=["samples", "chunk_size"],
+    per_image=["images", "targets", "keys"],
+)  # fmt: skip
+_change = jit(
+    _change_core, static_argnames=["chunk_size"], per_image=["images", "targets", "start"]
+)

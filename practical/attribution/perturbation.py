@@ -6,7 +6,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from practical._chunks import fold_pairs, map_images
-from practical._inputs import Images, Model, Targets, check_answer, check_count, check_inputs
+from practical._inputs import (
+    ChunkSize,
+    Images,
+    Model,
+    Targets,
+    check_answer,
+    check_chunk_size,
+    check_count,
+    check_inputs,
+)
 from practical._jit import jit
 from practical._keys import image_keys
 from practical._outputs import check_output, target_output
@@ -21,7 +30,7 @@ def occlusion(
     window: int = 16,
     stride: int = 8,
     baseline: Baseline = "black",
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width"]:
     """Slide a square over each image and record how far the target logit falls.
 
@@ -33,7 +42,8 @@ def occlusion(
             edge, so that every pixel is covered.
         stride: Pixels from one square to the next; at most `window`.
         baseline: What the square shows; see `baselines.baseline_images`.
-        chunk_size: Occluded images in flight; memory does not grow with the number of squares.
+        chunk_size: Occluded images in flight ("auto": as many as fit); memory does not grow with
+            the number of squares.
 
     Returns:
         (B, H, W), signed: the mean fall, in logits, over the squares that cover the pixel.
@@ -48,7 +58,7 @@ def occlusion(
     height, width = inputs.images.shape[1:3]
     window = check_count("window", window)
     stride = check_count("stride", stride)
-    chunk_size = check_count("chunk_size", chunk_size)
+    chunk_size = check_chunk_size(chunk_size)
     if window > min(height, width):
         raise ValueError(f"window must fit the images of {height}x{width} pixels, got {window}")
     if stride > window:
@@ -77,7 +87,7 @@ def rise(
     baseline: Baseline = "mean",
     output: str = "probability",
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width"]:
     """Show each image through random soft masks, and average the answers that a pixel was part of.
 
@@ -92,7 +102,8 @@ def rise(
             it is the data set's mean colour; "mean" is the image's own.
         output: "probability" (softmax), as in the paper, or "logit".
         key: Decides the masks; one key, or one an image; by default `jax.random.key(0)`.
-        chunk_size: Masked images in flight; memory does not grow with `samples`.
+        chunk_size: Masked images in flight ("auto": as many as fit); memory does not grow with
+            `samples`.
 
     Returns:
         (B, H, W): the mean answer over the masks, weighted by how much of the pixel each shows,
@@ -112,7 +123,7 @@ def rise(
         *inputs, baseline_images(baseline, inputs.images), jnp.float32(share),
         image_keys(key, len(inputs.images)),
         samples=check_count("samples", samples), cells=check_count("cells", cells, least=2),
-        output=check_output(output), chunk_size=check_count("chunk_size", chunk_size),
+        output=check_output(output), chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
     return check_answer(answer, "rise")
 
@@ -150,7 +161,10 @@ def _covers(side: int, squares: int, window: int, stride: int) -> np.ndarray:
     return ((pixels >= starts) & (pixels < starts + window)).sum(0)
 
 
-_occlusion = jit(_occlusion_core, static_argnames=["window", "stride", "chunk_size"])
+_occlusion = jit(
+    _occlusion_core, static_argnames=["window", "stride", "chunk_size"],
+    per_image=["images", "targets", "hidden"],
+)  # fmt: skip
 
 
 def soft_mask(
@@ -194,4 +208,7 @@ def _rise_core(
     return jnp.where(shown > 0, answers / jnp.where(shown > 0, shown, 1), 0)
 
 
-_rise = jit(_rise_core, static_argnames=["samples", "cells", "output", "chunk_size"])
+_rise = jit(
+    _rise_core, static_argnames=["samples", "cells", "output", "chunk_size"],
+    per_image=["images", "targets", "hidden", "keys"],
+)  # fmt: skip

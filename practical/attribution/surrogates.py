@@ -12,10 +12,12 @@ from jaxtyping import Array, Float, Int, Integer
 from practical._chunks import fold_pairs, map_images
 from practical._inputs import (
     ArrayLike,
+    ChunkSize,
     Images,
     Model,
     Targets,
     check_answer,
+    check_chunk_size,
     check_count,
     check_images,
     check_inputs,
@@ -79,7 +81,7 @@ def lime(
     ridge: float = 1.0,
     output: str = "logit",
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width"]:
     """Hide random sets of superpixels, and fit a ridge regression to the answers near the image.
 
@@ -98,7 +100,7 @@ def lime(
         ridge: Penalty on the squared coefficients; the intercept is free.
         output: "logit", or "probability" (softmax).
         key: Decides the sets; one key, or one an image; by default `jax.random.key(0)`.
-        chunk_size: Images in flight; memory does not grow with `samples`.
+        chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `samples`.
 
     Returns:
         (B, H, W), signed: at each pixel the coefficient of its superpixel, in `output`'s unit.
@@ -131,7 +133,7 @@ def kernel_shap(
     baseline: Baseline = "mean",
     output: str = "logit",
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, "batch height width"]:
     """Estimate each superpixel's Shapley value by a weighted regression on random sets.
 
@@ -149,7 +151,7 @@ def kernel_shap(
         baseline: What a hidden superpixel shows; see `baselines.baseline_images`.
         output: "logit", or "probability" (softmax).
         key: Decides the sets; one key, or one an image; by default `jax.random.key(0)`.
-        chunk_size: Images in flight; memory does not grow with `samples`.
+        chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `samples`.
 
     Returns:
         (B, H, W), signed: at each pixel the value of its whole superpixel, in `output`'s unit.
@@ -191,7 +193,7 @@ def _surrogate(
         jnp.float32(kernel_width),
         kind=kind, most=most, everything=everything,
         samples=2**most - 2 if everything else samples, output=check_output(output),
-        chunk_size=check_count("chunk_size", chunk_size),
+        chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
     check_answer(sums[-1], kind)
     values, singular = _solve(*sums, regions, jnp.float32(ridge), kind=kind)
@@ -339,4 +341,5 @@ def _constrained(products, sums, regions, change):
 _sums = jit(
     _sums_core,
     static_argnames=["kind", "most", "everything", "samples", "output", "chunk_size"],
+    per_image=["images", "targets", "hidden", "segments", "regions", "keys"],
 )

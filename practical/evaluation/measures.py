@@ -78,7 +78,9 @@ MEASURES: dict[str, Measure] = {
     "deletion_xplique": Measure(_curve(metrics.deletion, "xplique"), False, calls=11),
     "insertion_xplique": Measure(_curve(metrics.insertion, "xplique"), True, calls=11),
     "road": Measure(
-        lambda c: metrics.road(c.model, c.images, c.targets, c.heatmaps), True, calls=18
+        lambda c: metrics.road(c.model, c.images, c.targets, c.heatmaps, key=c.keys),
+        True,
+        calls=18,
     ),
     "infidelity": Measure(
         lambda c: metrics.infidelity(

@@ -2,12 +2,12 @@
 
 The work is cut into parts, one explanation on a few images each, and every part is a file that is
 there whole or not at all. So a run can be stopped at any moment and goes on where it was, and no
-row is lost or doubled.
+row is lost or doubled. Each device computes a part at a time, and nothing depends on how many
+devices or processes there are.
 """
 
 import functools
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,33 +20,19 @@ from tqdm.auto import tqdm
 
 from practical import metrics
 from practical._files import atomic_path, fingerprint
-from practical._inputs import check_count
+from practical._inputs import ChunkSize, check_chunk_size, check_count
+from practical._sharding import device_mesh, spread
 from practical._study import study_folder, write_rows
 from practical.attribution import METHODS, Method
 from practical.data import Dataset, mosaics
-from practical.evaluation.measures import MEASURES, NEEDS, Context, Measure
-from practical.models import Classifier, predict
+from practical.evaluation.choices import choose_measures, choose_methods, method_options
+from practical.evaluation.hosts import Job, Team
+from practical.evaluation.measures import MEASURES, Context
+from practical.models import predict
 
 COLUMNS = ("image", "label", "target", "method", "metric", "value")
 _SHOWN = 8  # images whose maps are kept, as pictures for the report
 _PART = 16  # images a part; one shape for all of them, so that each method compiles once
-
-
-def method_options(height: int, width: int) -> dict[str, dict[str, Any]]:
-    """Return the options that differ from a method's defaults, for images of that size.
-
-    Squares of a quarter of the image, as in the notebook; and fewer samples for the methods that
-    would otherwise take most of the time.
-    """
-    side = min(height, width)
-    window = max(1, side // 4)
-    return {
-        "occlusion": {"window": window, "stride": max(1, window // 2), "baseline": "mean"},
-        "rise": {"samples": 1000},
-        "lime": {"samples": 500},
-        "kernel_shap": {"samples": 500},
-        "expected_gradients": {"samples": 100},
-    }
 
 
 def evaluate(
@@ -59,18 +45,20 @@ def evaluate(
     shuffled: Any = None,
     repeated: int = 32,
     seed: int = 0,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
+    devices: Sequence[Any] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Measure explanations of what `model` says of each image, and write the rows to a folder.
 
     Stopped, even by a kill, it goes on where it was when it is called again. More methods may be
-    added to a folder; anything else that differs is refused.
+    added to a folder; anything else that differs is refused. Under `join` several processes share
+    the work, and what a lost one leaves; all of them must see the folder.
 
     Args:
         dataset: All of its images are used.
         model: Images in [0, 1] to logits. The class that it predicts is explained.
-        out: The folder. `results.csv` is written when all is done.
+        out: The folder. `results.csv` is written when all is done, by process 0.
         methods: Names in `attribution.METHODS`; by default all that suit the model.
         measures: Names in `MEASURES`; by default all that data set and model have what they need
             for.
@@ -78,47 +66,62 @@ def evaluate(
             "label_randomization".
         repeated: Images for the measures that explain each image several times, from the first.
         seed: Decides all random numbers.
-        chunk_size: Images in flight.
-        progress: Show a bar with the time left.
+        chunk_size: Images in flight ("auto": as many as fit) on each device.
+        devices: Of this process, each of which computes 16 images at a time; by default all.
+        progress: Show a bar with the time left, in process 0.
 
     Returns:
-        A row per image, method and metric, with the columns `COLUMNS`. "focus" is measured on
-        mosaics of the images, and its image is the mosaic's number.
+        A row per image, method and metric, with the columns `COLUMNS`; none in the processes
+        beside process 0. "focus" is measured on mosaics of the images, and its image is the
+        mosaic's number.
 
     Raises:
         ValueError: If an argument breaks its rule, or the folder holds results of other settings.
-        RuntimeError: If another run is writing to the folder.
+        RuntimeError: If another run is writing to the folder, or not all processes see it.
     """
     out = Path(out)
-    run = _Run(dataset, model, shuffled, repeated, seed, chunk_size)
-    names = _choose_methods(methods, model)
-    columns = _choose_measures(measures, run)
-    with study_folder(out, run.settings(columns)):
-        parts = list(run.parts(names, columns))
-        with tqdm(
-            total=sum(part.calls for part in parts), unit="call", unit_scale=True,
-            disable=not progress, dynamic_ncols=True,
-        ) as bar:  # fmt: skip
-            done = [part for part in parts if (out / part.file).exists()]
-            bar.update(sum(part.calls for part in done))
-            bar.initial = bar.n  # the time left is reckoned from what this run does
-            for part in parts:
-                if part in done:
-                    continue
-                bar.set_description(part.method)
-                rows, heatmaps = run.measure(part, columns)
-                if part.kind == "images" and part.first == 0:  # for the report
-                    with atomic_path(out / "maps" / f"{part.method}.npy") as temporary:
-                        temporary.write_bytes(_npy(heatmaps[: min(_SHOWN, part.count)]))
-                write_rows(out / part.file, rows)
-                bar.update(part.calls)
-        rows = pd.concat([pd.read_csv(out / part.file) for part in parts], ignore_index=True)
+    run = _Run(dataset, model, shuffled, repeated, seed, chunk_size, devices)
+    names = choose_methods(methods, model)
+    columns = choose_measures(measures, dataset, model, shuffled)
+    settings = run.settings(columns)
+    parts = {part.file.name: part for part in run.parts(names, columns)}
+    team = Team(out, {**settings, "methods": names})
+    with (
+        team.leading(lambda: study_folder(out, settings)),
+        tqdm(
+            unit="call", unit_scale=True, disable=not progress or team.index > 0,
+            dynamic_ncols=True,
+        ) as bar,
+    ):  # fmt: skip
+        work = {name: Job((part.kind, part.first), part.calls) for name, part in parts.items()}
+        for share in team.shares(work):
+            _show_start(bar, parts, share, out)
+            for step in run.steps((parts[name] for name in share), columns):
+                bar.set_description(step[0].method)
+                for part, rows, maps in run.measure(step, columns):
+                    if part.kind == "images" and part.first == 0:  # for the report
+                        path = out / "maps" / f"{part.method}.npy"
+                        with atomic_path(path) as temporary, temporary.open("wb") as file:
+                            np.save(file, maps[:_SHOWN])
+                    write_rows(out / part.file, rows)
+                    bar.update(part.calls)
+        if team.index > 0:
+            return pd.DataFrame(columns=list(COLUMNS))
+        rows = pd.concat([pd.read_csv(out / part.file) for part in parts.values()])
         order = {name: i for i, name in enumerate((*METHODS, *MEASURES))}
         rows = rows.sort_values(
             ["method", "metric", "image"], key=lambda c: c.map(order) if c.name != "image" else c
         ).reset_index(drop=True)
         write_rows(out / "results.csv", rows)
     return rows
+
+
+def _show_start(bar: tqdm, parts: dict[str, "_Part"], share: Sequence[str], out: Path) -> None:
+    """Let the bar stand at what is done, with this process's share before it."""
+    done = sum(part.calls for part in parts.values() if (out / part.file).exists())
+    bar.total = done + sum(parts[name].calls for name in share)
+    bar.n = bar.initial = done  # the time left is reckoned from what this run does
+    bar.refresh()
 
 
 class _Part(NamedTuple):
@@ -136,10 +139,13 @@ class _Part(NamedTuple):
 class _Run:
     """One benchmark: what is measured, and what all of its parts share."""
 
-    def __init__(self, dataset, model, shuffled, repeated, seed, chunk_size):
+    def __init__(self, dataset, model, shuffled, repeated, seed, chunk_size, devices):
         self.dataset, self.model, self.shuffled = dataset, model, shuffled
+        self.mesh = device_mesh(devices)
+        self._held: tuple[bytes, Any] = b"", None
+        self._predicted: dict[bytes, np.ndarray] = {}
         self.repeated = min(check_count("repeated", repeated), len(dataset))
-        self.chunk_size = check_count("chunk_size", chunk_size)
+        self.chunk_size = check_chunk_size(chunk_size)
         self.seed = check_count("seed", seed, least=0)
         self.options = method_options(*dataset.images.shape[1:3])
 
@@ -149,25 +155,16 @@ class _Run:
         model, key = self.model, jax.random.key(self.seed)
         for number, layer in enumerate(metrics.classifier_layers(model).values()):
             model = layer(model, jax.random.fold_in(key, number))
-        return model
+        return spread(model, self.mesh, rows=False)
 
     @functools.cached_property
     def mosaics(self) -> Dataset:
         return mosaics(self.dataset, count=self.repeated, seed=self.seed)
 
     @functools.cached_property
-    def targets(self) -> np.ndarray:
-        return predict(self.model, self.dataset.images).argmax(1)
-
-    def has(self, measure: Measure) -> bool:
-        classes = len(self.dataset.class_names)
-        return {
-            "": True,
-            "masks": self.dataset.masks is not None,
-            "pairs": bool(np.bincount(self.dataset.labels, minlength=classes).min() > 1),
-            "layers": isinstance(self.model, Classifier),
-            "shuffled": self.shuffled is not None,
-        }[measure.needs]
+    def everywhere(self) -> tuple[Any, Any]:
+        """The model and the one trained on shuffled labels, on all devices."""
+        return tuple(spread(model, self.mesh, rows=False) for model in (self.model, self.shuffled))
 
     def settings(self, columns: Sequence[str]) -> dict[str, Any]:
         """Return all that a row depends on, but for the method."""
@@ -202,57 +199,102 @@ class _Run:
                     count = min(_PART, self.repeated - first)
                     yield _Part(name, "mosaics", first, count, max(4 * count * explaining, 1))
 
+    def wanted(self, part: _Part, columns: Sequence[str]) -> list[str]:
+        """Return the measures of a part's images."""
+        if part.kind == "mosaics":
+            return ["focus"]
+        again = part.first < self.repeated
+        return [n for n in columns if n != "focus" and (again or not MEASURES[n].repeats)]
+
+    def steps(self, parts: Iterable[_Part], columns: Sequence[str]) -> list[list[_Part]]:
+        """Return the parts, as many together as there are devices, all methods of some images."""
+        alike = {}
+        for part in parts:
+            measured_alike = part.method, part.kind, *self.wanted(part, columns)
+            alike.setdefault(measured_alike, []).append(part)
+        size = self.mesh.size
+        steps = [some[i : i + size] for some in alike.values() for i in range(0, len(some), size)]
+        return sorted(steps, key=lambda step: (step[0].kind, step[0].first))
+
     def measure(
-        self, part: _Part, columns: Sequence[str]
-    ) -> tuple[pd.DataFrame, Float[np.ndarray, "b h w"]]:
-        """Explain a part's images, and return its rows and its maps."""
-        source = self.dataset if part.kind == "images" else self.mosaics
-        method = METHODS[part.method]
-        # Fewer images than a part has are filled up by the last one, whose rows are left out.
-        index = np.arange(part.first, part.first + _PART).clip(max=part.first + part.count - 1)
-        some = source.select(index)
-        targets = self.targets[index] if part.kind == "images" else some.labels
-        base = jax.random.fold_in(jax.random.key(self.seed), part.kind == "mosaics")
+        self, step: Sequence[_Part], columns: Sequence[str]
+    ) -> list[tuple[_Part, pd.DataFrame, Float[np.ndarray, "b h w"]]]:
+        """Explain the images of some parts, one a device, and return their rows and maps."""
+        kind, name = step[0].kind, step[0].method
+        index, some, images, targets = self._read(step)
+        base = jax.random.fold_in(jax.random.key(self.seed), kind == "mosaics")
         keys = jax.vmap(functools.partial(jax.random.fold_in, base))(jnp.asarray(index))
-        explain = self._explainer(part.method, method, keys)
+        explain = self._explainer(name, METHODS[name], keys)
+        model, shuffled = self.everywhere
         context = Context(
-            model=self.model,
+            model=model,
             method=explain,
-            images=jnp.asarray(some.images),
-            targets=np.asarray(targets),
-            heatmaps=np.asarray(explain(self.model, some.images, targets)),
+            images=images,
+            targets=targets,
+            heatmaps=np.asarray(explain(model, images, targets)),
             masks=None if some.masks is None else np.asarray(some.masks),
             randomised=None,
-            shuffled=self.shuffled,
+            shuffled=shuffled,
             keys=keys,
         )
-        if part.kind == "mosaics":
-            wanted = ["focus"]
-        else:
-            repeating = part.first < self.repeated
-            wanted = [n for n in columns if n != "focus" and (repeating or not MEASURES[n].repeats)]
+        wanted = self.wanted(step[0], columns)
         if "parameter_randomization" in wanted:
             context = context._replace(randomised=self.randomised)
-        tables = []
-        for name in wanted:
-            values = np.asarray(MEASURES[name].function(context), np.float64)
-            end = part.first + part.count
-            if MEASURES[name].repeats:
-                end = min(end, self.repeated)
-            held = end - part.first
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "image": index[:held],
-                        "label": some.labels[:held],
-                        "target": np.asarray(targets)[:held],
-                        "method": part.method,
-                        "metric": name,
-                        "value": values[:held],
-                    }
+        values = {n: np.asarray(MEASURES[n].function(context), np.float64) for n in wanted}
+        found = []
+        for place, part in enumerate(step):
+            tables = []
+            for metric in wanted:
+                end = part.first + part.count
+                if MEASURES[metric].repeats:
+                    end = min(end, self.repeated)
+                held = slice(place * _PART, place * _PART + end - part.first)
+                tables.append(
+                    pd.DataFrame(
+                        {
+                            "image": index[held],
+                            "label": some.labels[held],
+                            "target": targets[held],
+                            "method": name,
+                            "metric": metric,
+                            "value": values[metric][held],
+                        }
+                    )
                 )
-            )
-        return pd.concat(tables, ignore_index=True), context.heatmaps
+            maps = context.heatmaps[place * _PART :][: part.count]
+            found.append((part, pd.concat(tables, ignore_index=True), maps))
+        return found
+
+    def _read(self, step: Sequence[_Part]) -> tuple[np.ndarray, Dataset, jax.Array, np.ndarray]:
+        """Return the numbers of a step's images, the images, on their devices, and the targets.
+
+        Fewer images than the devices take are filled up by the last one, whose rows are left out.
+        """
+        kind = step[0].kind
+        index = [np.arange(p.first, p.first + _PART).clip(max=p.first + p.count - 1) for p in step]
+        index = np.pad(np.concatenate(index), (0, _PART * (self.mesh.size - len(step))), "edge")
+        called = kind.encode() + index.tobytes()
+        if self._held[0] != called:  # the next method has the same images
+            some = (self.dataset if kind == "images" else self.mosaics).select(index)
+            targets = some.labels
+            if kind == "images":
+                targets = np.concatenate(
+                    [self._predict(index[i : i + _PART], some.images[i : i + _PART])
+                     for i in range(0, len(index), _PART)]
+                )  # fmt: skip
+            images = spread(np.asarray(some.images), self.mesh, rows=True)
+            self._held = called, (index, some, images, np.asarray(targets))
+        return self._held[1]
+
+    def _predict(self, index: np.ndarray, images: Any) -> np.ndarray:
+        """Return the classes that the model predicts, which are explained."""
+        called = index.tobytes()
+        if called not in self._predicted:
+            try:
+                self._predicted[called] = predict(self.model, images).argmax(1)
+            except ValueError as error:
+                raise ValueError(f"in images {index[0]} to {index[-1]}: {error}") from error
+        return self._predicted[called]
 
     def _explainer(self, name: str, method: Method, keys: jax.Array) -> Callable:
         options: dict[str, Any] = dict(self.options.get(name, {}))
@@ -261,33 +303,3 @@ class _Run:
         if method.needs != "nothing":
             options["chunk_size"] = self.chunk_size
         return functools.partial(method.heatmap, **options)
-
-
-def _npy(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
-
-
-def _choose_methods(names: Sequence[str] | None, model: Any) -> list[str]:
-    if names is None:
-        return [name for name, method in METHODS.items() if method.suits(model)]
-    for name in names:
-        if not METHODS[name].suits(model):
-            raise ValueError(
-                f"methods must suit the model: {name} needs {METHODS[name].needs}, which a "
-                f"{type(model).__name__} does not have"
-            )
-    return list(dict.fromkeys(names))
-
-
-def _choose_measures(names: Sequence[str] | None, run: _Run) -> list[str]:
-    if names is None:
-        return [name for name, measure in MEASURES.items() if run.has(measure)]
-    for name in names:
-        if name not in MEASURES:
-            raise ValueError(f"measures must be among {', '.join(MEASURES)}, got {name!r}")
-        if not run.has(MEASURES[name]):
-            wanted = NEEDS[MEASURES[name].needs]
-            raise ValueError(f"measures must have what they need: {name} needs {wanted}")
-    return [name for name in MEASURES if name in names]

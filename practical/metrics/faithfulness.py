@@ -10,12 +10,13 @@ from jaxtyping import Array, Float, Int
 from practical._chunks import fold_pairs, map_images
 from practical._inputs import (
     ArrayLike,
+    ChunkSize,
     Heatmaps,
     Images,
     Model,
     Targets,
     check_answer,
-    check_count,
+    check_chunk_size,
     check_finite,
     check_inputs,
 )
@@ -55,7 +56,7 @@ def deletion(
     output: str | None = None,
     order: str | None = None,
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Curve:
     """Replace each image's pixels by the baseline, the most relevant first; low area is good.
 
@@ -77,8 +78,8 @@ def deletion(
         output: "probability" (softmax) or "logit".
         order: "most" or "least" relevant pixels first.
         key: Decides the order of pixels with equal values, the same for all images, and the noise
-            of imputed ones; by default `jax.random.key(0)`.
-        chunk_size: Images in flight; memory does not grow with `steps`.
+            of imputed ones; by default `jax.random.key(0)`. One an image decide the noise alone.
+        chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `steps`.
 
     Returns:
         The curve; `curve.auc` is one number an image.
@@ -108,7 +109,7 @@ def insertion(
     output: str | None = None,
     order: str | None = None,
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Curve:
     """Put each image's pixels into the baseline, the most relevant first; high area is good.
 
@@ -129,8 +130,8 @@ def insertion(
         output: "probability" (softmax) or "logit".
         order: "most" or "least" relevant pixels first.
         key: Decides the order of pixels with equal values, the same for all images, and the noise
-            of imputed ones; by default `jax.random.key(0)`.
-        chunk_size: Images in flight; memory does not grow with `steps`.
+            of imputed ones; by default `jax.random.key(0)`. One an image decide the noise alone.
+        chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `steps`.
 
     Returns:
         The curve; `curve.auc` is one number an image.
@@ -155,7 +156,7 @@ def road(
     *,
     protocol: Protocol | str = "road",
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, " batch"]:
     """Return how much more the least relevant pixels can be missed than the most relevant ones.
 
@@ -169,8 +170,9 @@ def road(
         targets: (B,) the class whose score is followed.
         heatmaps: (B, H, W), any scale: only the order of an image's pixels counts.
         protocol: How pixels are removed; "road" measures the probability at 10 %, 20 %, ... 90 %.
-        key: Decides ties and the noise of imputed pixels; by default `jax.random.key(0)`.
-        chunk_size: Images in flight.
+        key: Decides ties and the noise of imputed pixels; by default `jax.random.key(0)`. One an
+            image decide the noise alone.
+        chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
         (B,) one number an image, from -1/2 to 1/2 for probabilities.
@@ -220,14 +222,17 @@ def _curve(
         first = inputs.images
         if kind == "insertion":
             first, last = last, first
-    key = one_key(key)
+    keys = image_keys(key, len(inputs.images))
+    ties = one_key(None if key is keys else key)
     heatmaps = -heatmaps if protocol.order == "least" else heatmaps
-    chunk_size = check_count("chunk_size", chunk_size)
+    chunk_size = check_chunk_size(chunk_size)
     if imputing:
-        scores = _imputed_scores(inputs, heatmaps, cutoffs, key, protocol.output, chunk_size)
+        scores = _imputed_scores(
+            inputs, heatmaps, cutoffs, ties, keys, protocol.output, chunk_size
+        )  # fmt: skip
     else:
         scores = _scores(
-            inputs.model, first, last, inputs.targets, heatmaps, jnp.asarray(cutoffs), key,
+            inputs.model, first, last, inputs.targets, heatmaps, jnp.asarray(cutoffs), ties,
             output=protocol.output, chunk_size=chunk_size,
         )  # fmt: skip
     units = height * width * (channels if protocol.unit == "value" else 1)
@@ -282,10 +287,9 @@ def _scores_core(
     return fold_pairs(visit, jnp.zeros((count, points)), count, points, chunk_size)
 
 
-def _imputed_scores(inputs, heatmaps, cutoffs, key, output, chunk_size):
+def _imputed_scores(inputs, heatmaps, cutoffs, ties, keys, output, chunk_size):
     """Impute all images for one point of the curve, and ask the model, point by point."""
-    keys = image_keys(key, len(inputs.images))
-    ranks = _jit_ranks(heatmaps, key)
+    ranks = _jit_ranks(heatmaps, ties)
     columns = []
     for k, cutoff in enumerate(cutoffs):
         shown = _imputed(inputs.images, ranks, cutoff, keys, k, chunk_size=chunk_size)
@@ -309,7 +313,12 @@ def _answers_core(model, images, targets, *, output, chunk_size):
     return map_images(one, chunk_size, images, targets)
 
 
-_jit_ranks = jit(_ranks)
-_imputed = jit(_imputed_core, static_argnames=["chunk_size"])
-_scores = jit(_scores_core, static_argnames=["output", "chunk_size"])
-_answers = jit(_answers_core, static_argnames=["output", "chunk_size"])
+_jit_ranks = jit(_ranks, per_image=["heatmaps"])
+_imputed = jit(_imputed_core, static_argnames=["chunk_size"], per_image=["images", "ranks", "keys"])
+_scores = jit(
+    _scores_core, static_argnames=["output", "chunk_size"],
+    per_image=["first", "last", "targets", "heatmaps"],
+)  # fmt: skip
+_answers = jit(
+    _answers_core, static_argnames=["output", "chunk_size"], per_image=["images", "targets"]
+)

@@ -7,11 +7,13 @@ from jaxtyping import Array, Float
 
 from practical._chunks import fold_pairs, map_images
 from practical._inputs import (
+    ChunkSize,
     Heatmaps,
     Images,
     Model,
     Targets,
     check_answer,
+    check_chunk_size,
     check_count,
     check_inputs,
 )
@@ -34,7 +36,7 @@ def infidelity(
     scale: bool = True,
     output: str = "logit",
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, " batch"]:
     """Return how wrongly a heatmap's sum over a random square predicts the square's effect.
 
@@ -53,7 +55,8 @@ def infidelity(
             than the answer's comparable; else b is 1.
         output: "logit", or "probability" (softmax).
         key: Decides the squares; one key, or one an image; by default `jax.random.key(0)`.
-        chunk_size: Images in flight; memory does not grow with `samples` but for two numbers each.
+        chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `samples`
+            but for two numbers each.
 
     Returns:
         (B,) in `output`'s unit squared, at least 0. A map of zeros predicts no effect at all.
@@ -90,7 +93,7 @@ def sensitivity_n(
     baseline: Baseline = "mean",
     output: str = "logit",
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, " batch"]:
     """Correlate a heatmap's sum over n random pixels with the effect of removing them.
 
@@ -106,7 +109,8 @@ def sensitivity_n(
         baseline: What a removed pixel shows; see `baselines.baseline_images`.
         output: "logit", or "probability" (softmax).
         key: Decides the sets; one key, or one an image; by default `jax.random.key(0)`.
-        chunk_size: Images in flight; memory does not grow with `samples` but for two numbers each.
+        chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `samples`
+            but for two numbers each.
 
     Returns:
         (B,) Pearson's correlation, from -1 to 1; 0 where the sums or the effects are all equal,
@@ -150,7 +154,7 @@ def _predictions(
         *inputs, baseline_images(baseline, inputs.images), heatmaps,
         image_keys(key, len(inputs.images)),
         kind=kind, size=size, samples=check_count("samples", samples),
-        output=check_output(output), chunk_size=check_count("chunk_size", chunk_size),
+        output=check_output(output), chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
     return tuple(np.asarray(check_answer(answer, metric), np.float64) for answer in answers)
 
@@ -195,4 +199,7 @@ def _effects_core(
     return predicted, map_images(whole, chunk_size, images, targets)[:, None] - left
 
 
-_effects = jit(_effects_core, static_argnames=["kind", "size", "samples", "output", "chunk_size"])
+_effects = jit(
+    _effects_core, static_argnames=["kind", "size", "samples", "output", "chunk_size"],
+    per_image=["images", "targets", "hidden", "heatmaps", "keys"],
+)  # fmt: skip

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from practical._inputs import Images, Model, Targets, check_count, check_finite, check_inputs
+from practical._inputs import (
+    ChunkSize,
+    Images,
+    Model,
+    Targets,
+    check_chunk_size,
+    check_count,
+    check_finite,
+    check_inputs,
+)
 from practical._keys import image_keys
 from practical.metrics.sanity import takes_chunk_size
 
@@ -21,7 +30,7 @@ def max_sensitivity(
     radius: float = 0.02,
     samples: int = 10,
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Float[Array, " batch"]:
     """Return the largest relative change of an explanation among images close by; low is good.
 
@@ -52,9 +61,7 @@ def max_sensitivity(
     samples = check_count("samples", samples)
     if not 0 < radius <= 1:
         raise ValueError(f"radius must be above 0 and at most 1, in pixel units, got {radius!r}")
-    options = (
-        {"chunk_size": check_count("chunk_size", chunk_size)} if takes_chunk_size(method) else {}
-    )
+    options = {"chunk_size": check_chunk_size(chunk_size)} if takes_chunk_size(method) else {}
     keys = image_keys(key, len(inputs.images))
 
     def explain(images):

@@ -12,7 +12,15 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.stats import rankdata
 
-from practical._inputs import Images, Model, Targets, check_count, check_finite, check_inputs
+from practical._inputs import (
+    ChunkSize,
+    Images,
+    Model,
+    Targets,
+    check_chunk_size,
+    check_finite,
+    check_inputs,
+)
 from practical._keys import generator, one_key
 from practical.models.classifier import Classifier
 
@@ -53,7 +61,7 @@ def parameter_randomization(
     mode: str = "cascading",
     absolute: bool = True,
     key: Array | None = None,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Randomization:
     """Return how alike maps are before and after layers of the model are randomised; low is good.
 
@@ -117,7 +125,7 @@ def label_randomization(
     shuffled: Model,
     *,
     absolute: bool = True,
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> Similarity:
     """Return how alike a model's maps and those of one trained on shuffled labels are; low is good.
 
@@ -249,9 +257,7 @@ def _put(tree: Mapping[str, Any], place: tuple[str, ...], part: Any) -> Any:
 
 def _explain(method, images, targets, absolute, chunk_size, model, whose) -> np.ndarray:
     """Return a map an image, in double precision."""
-    options = (
-        {"chunk_size": check_count("chunk_size", chunk_size)} if takes_chunk_size(method) else {}
-    )
+    options = {"chunk_size": check_chunk_size(chunk_size)} if takes_chunk_size(method) else {}
     maps = np.asarray(method(model, images, targets, **options))
     shape = np.shape(images)
     if maps.ndim not in (3, 4) or maps.shape[:3] != shape[:3]:

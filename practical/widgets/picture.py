@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from practical._inputs import ArrayLike, Model, check_images
+from practical._inputs import ArrayLike, ChunkSize, Model, check_images
 from practical.attribution import METHODS, Method
 from practical.metrics import Curve, Protocol, deletion, insertion
 from practical.metrics.protocols import find_protocol
@@ -40,7 +40,7 @@ def explanation_figure(
     options: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     protocol: Protocol | str = "practical",
-    chunk_size: int = 32,
+    chunk_size: ChunkSize = 32,
 ) -> "matplotlib.figure.Figure":
     """Return a picture of an image, its heatmap, and the map's deletion and insertion curves.
 
@@ -52,7 +52,8 @@ def explanation_figure(
         options: The method's own, by name.
         class_names: One for each of the model's classes; by default their numbers.
         protocol: What deletion and insertion mean; see `metrics.Protocol`.
-        chunk_size: Images in flight, for the curves and for methods that have this option.
+        chunk_size: Images in flight ("auto": as many as fit), for the curves and for methods that
+            have this option.
 
     Raises:
         ValueError: If an argument breaks its rule, or the model answers NaN.
@@ -74,7 +75,13 @@ def explanation_figure(
 
 
 def explain(
-    model, images, target, method: Method, options: Mapping[str, Any], protocol, chunk_size: int
+    model,
+    images,
+    target,
+    method: Method,
+    options: Mapping[str, Any],
+    protocol,
+    chunk_size: ChunkSize,
 ) -> Explanation:
     """Return the explanation of a batch of one image."""
     accepted = [
