@@ -5,6 +5,7 @@ PYTHON ?= python3
 DATASET ?= $(or $(PRACTICAL_DATASET),shapes)
 PY := .venv/bin/python
 STAMP := .venv/.installed
+BENCH := .venv-bench/bin/python
 
 # Recipes use relative paths (a folder's name may hold spaces), which are right only from here.
 ifneq ($(patsubst ./%,%,$(lastword $(MAKEFILE_LIST))),$(notdir $(lastword $(MAKEFILE_LIST))))
@@ -14,7 +15,7 @@ endif
 .DEFAULT_GOAL := help
 .PHONY: help env run notebooks lab test lint format cleanup distclean lock FORCE
 # BEGIN INSTRUCTOR
-.PHONY: solutions grade release
+.PHONY: solutions grade release bench
 # END INSTRUCTOR
 
 help: ## list these commands
@@ -40,6 +41,21 @@ grade: $(STAMP) ## grade a folder of submissions (SUBMISSIONS=folder) into build
 	@$(PY) -m practical.grading grade '$(or $(SUBMISSIONS),$(error Name the folder: make grade \
 	    SUBMISSIONS=folder))' --out build/grades
 
+# An environment of its own: PyTorch is large, and its CUDA packages differ from those pinned here.
+bench: ## time explanations against PyTorch's and Captum's (ARGS='--rounds 3' and more)
+	@wanted=$$(pwd -P; echo 'for $(EXTRA)'; cksum pyproject.toml constraints.txt \
+	    benchmarks/requirements.txt); \
+	if [ "$$(cat .venv-bench/.installed 2>/dev/null)" != "$$wanted" ]; then \
+	    echo 'Installing PyTorch and others into .venv-bench; it takes minutes ...' >&2; \
+	    $(PYTHON) -m venv --clear .venv-bench && \
+	    $(BENCH) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	        -e '.$(EXTRA:%=[%])' && \
+	    $(BENCH) -m pip install --quiet --disable-pip-version-check \
+	        -r benchmarks/requirements.txt && \
+	    echo "$$wanted" > .venv-bench/.installed || exit 1; \
+	fi
+	@$(BENCH) benchmarks/speed.py $(ARGS)
+
 # END INSTRUCTOR
 lab: $(STAMP) ## open JupyterLab
 	@$(PY) -m jupyter lab
@@ -63,7 +79,7 @@ cleanup: ## remove downloads, data sets, caches and build/; your own files stay
 	@eval "$$CLEANUP"
 
 distclean: cleanup ## the same, and .venv
-	@rm -rf .venv
+	@rm -rf .venv .venv-bench
 
 lock: $(STAMP) ## write constraints.txt anew from the newest releases that fit together
 	@$(PY) -c 'import sys; sys.exit(sys.version_info[:2] > (3, 11) and "make lock needs a \
@@ -144,7 +160,7 @@ set -eu
 for folder in build downloads .pytest_cache .ruff_cache .hypothesis; do
     if [ -L "$folder" ] || [ -d "$folder" ]; then rm -rf -- "$folder"; fi
 done
-find . \( -path ./.venv -o -path ./.git \) -prune -o \
+find . \( -path ./.venv -o -path ./.venv-bench -o -path ./.git \) -prune -o \
     -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf -- {} +
 
 # PRACTICAL_HOME may be any folder, with anything beside our downloads in it: only these go, and
@@ -160,7 +176,7 @@ case $where/ in
         echo "Left as it is: PRACTICAL_HOME, $home, is not inside this folder."
         exit 0 ;;
 esac
-for kind in hub imagenette suspects grading; do
+for kind in hub imagenette suspects grading compiled; do
     if [ -L "$where/$kind" ] || [ -d "$where/$kind" ]; then rm -rf -- "$where/$kind"; fi
 done
 rmdir -- "$where" 2>/dev/null || :

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import torchvision
+from normalised import Normalised
 from torch import nn
 
 from practical import models
@@ -17,21 +18,8 @@ SEED = 2412
 class Twins(NamedTuple):
     """One network in both libraries. Both take images in [0, 1] and normalise them inside."""
 
-    torch: "Normalised"  # in evaluation mode, NCHW
+    torch: Normalised  # in evaluation mode, NCHW
     practical: models.Classifier
-
-
-class Normalised(nn.Module):
-    """A torchvision ResNet for images in [0, 1], normalised as `practical.models` does it."""
-
-    def __init__(self, resnet: nn.Module):
-        super().__init__()
-        self.resnet = resnet
-        for name, values in ("mean", models.IMAGENET_MEAN), ("std", models.IMAGENET_STD):
-            self.register_buffer(name, torch.tensor(values)[:, None, None])
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.resnet((images - self.mean) / self.std)
 
 
 def twins(name: str) -> Twins:
@@ -50,7 +38,7 @@ def small_twins() -> Twins:
     resnet = kind.ResNet(kind.BasicBlock, [1, 1, 1, 1], num_classes=10)
     _randomise(resnet, torch.Generator().manual_seed(SEED))
     with torch.no_grad():
-        logits = Normalised(resnet).eval()(nhwc_to_nchw(random_images((64, 24, 24))))
+        logits = _normalised(resnet)(nhwc_to_nchw(random_images((64, 24, 24))))
         scale = 2 / logits.std(0)
         resnet.fc.weight.mul_(scale[:, None])
         resnet.fc.bias.sub_(logits.mean(0)).mul_(scale)
@@ -59,7 +47,11 @@ def small_twins() -> Twins:
 
 def _both(resnet: nn.Module) -> Twins:
     state = {key: tensor.numpy().copy() for key, tensor in resnet.state_dict().items()}
-    return Twins(Normalised(resnet).eval(), models.from_torchvision(state))
+    return Twins(_normalised(resnet), models.from_torchvision(state))
+
+
+def _normalised(resnet: nn.Module) -> Normalised:
+    return Normalised(resnet, models.IMAGENET_MEAN, models.IMAGENET_STD).eval()
 
 
 def random_images(shape: tuple[int, int, int]) -> np.ndarray:

@@ -95,6 +95,7 @@ from practical import (
     check,
     data,
     explainfix,
+    keep_compiled,
     load_dataset,
     load_image,
     load_model,
@@ -106,6 +107,7 @@ from practical import (
 )
 from practical.models import new_resnet
 
+keep_compiled()  # for the next time that this notebook is run
 device = jax.devices()[0]
 print(f"data: {DATASET}; model: {MODEL}; running on {device.platform.upper()} ({device})")
 if device.platform == "cpu":

@@ -82,6 +82,7 @@ from practical import (
     bias,
     check,
     explainfix,
+    keep_compiled,
     load_dataset,
     metrics,
     plotting,
@@ -89,6 +90,7 @@ from practical import (
     training,
 )
 
+keep_compiled()  # for the next time that this notebook is run
 TRAIN = DATASET != "shapes"  # train what is neither in the package nor in the cache
 
 

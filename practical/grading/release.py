@@ -18,6 +18,7 @@ _GIVEN = (
 _KEPT_BACK = (
     "docs/instructor.md", "docs/*.py", "tests/attacks/*", "tests/test_grading*",
     "tests/test_build.py", "tests/test_makefile.py", "tests/test_environment.py",
+    "tests/test_benchmarks.py",
     "practical/grading/*",
 )  # fmt: skip
 _GRADING = (
