@@ -147,9 +147,7 @@ def completeness(name: str, images: np.ndarray) -> None:
     """Print how far integrated gradients are from complete, by the precision of products."""
     model, targets = random_network(name), np.zeros(len(images), int)
     print(f"\nCompleteness error of integrated gradients, {name}, largest of {len(images)} images")
-    print(
-        "\n| precision | 50 steps | 200 steps | seconds for 50 steps |\n| --- | --- | --- | --- |"
-    )
+    header("precision", "50 steps", "200 steps", "1000 steps", "seconds for 50 steps")
     for precision in ("float32", "tensorfloat32"):
         errors = []
         with jax.default_matmul_precision(precision):

@@ -102,9 +102,9 @@ def jit(
 def _in_float32(function: Callable) -> Callable:
     """Return `function` with exact products, unless whoever calls it asked for others.
 
-    A GPU's default rounds what goes into a product to ten bits (TF32), and then the attributions of
-    a deep network no longer sum to what they explain. `jax.default_matmul_precision` and
-    `models.with_precision` ask for less where it does no harm.
+    A GPU's default rounds what goes into a product to ten bits (TF32), and then more steps do not
+    make integrated gradients complete beyond a point (docs/scale.md).
+    `jax.default_matmul_precision` and `models.with_precision` ask for less where it does no harm.
     """
 
     @functools.wraps(function)

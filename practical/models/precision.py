@@ -22,9 +22,9 @@ def with_precision(model: Callable, precision: Precision) -> Callable:
     """Return `model` at a precision of its own, for forward passes.
 
     Perturbation methods and metrics (occlusion, RISE, LIME, deletion, ...) ask a model thousands of
-    times, and take differences that are large beside its rounding. On GPUs since Ampere it answers
-    two to four times as fast with fewer digits: docs/scale.md has what that costs in the areas
-    under deletion curves. Gradients are best left in float32: their sums must add up to a logit.
+    times, and take differences that are large beside its rounding. docs/scale.md has what fewer
+    digits cost in the areas under deletion curves. Gradients are best left in float32: their sums
+    must add up to a logit.
 
     Args:
         model: Images in [0, 1] to logits.
