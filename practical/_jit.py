@@ -22,7 +22,11 @@ _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT
 
 
 def jit(
-    function: Callable, *, static_argnames: Sequence[str] = (), per_image: Sequence[str] = ()
+    function: Callable,
+    *,
+    static_argnames: Sequence[str] = (),
+    per_image: Sequence[str] = (),
+    precision: str = "float32",
 ) -> Callable:
     """Compile `function` on its first call, once per shape.
 
@@ -35,6 +39,11 @@ def jit(
     program on its own images. A function that names none has its images gathered by XLA as it
     needs them, so that a sum over images stays one. On one device, fewer images than a program was
     compiled for are filled up to as many. A static `chunk_size` may be "auto".
+
+    `precision` is that of products, unless whoever calls the function has asked for another by
+    `jax.default_matmul_precision`. A GPU's own default rounds what goes into a product to ten bits
+    ("tensorfloat32"), and then more steps do not make integrated gradients complete beyond a point
+    (docs/scale.md).
     """
     names = list(inspect.signature(function).parameters)
     own = [name in per_image for name in names]
@@ -44,16 +53,18 @@ def jit(
 
     @functools.cache
     def compiled(mesh: Mesh | None, options: bool) -> Callable:
-        exact = _in_float32(function)
+        program = _with_products(function, precision)
         return jax.jit(
-            exact if mesh is None else on_own_images(exact, mesh, own),
+            program if mesh is None else on_own_images(program, mesh, own),
             static_argnames=tuple(static_argnames),
             compiler_options=_options() if options else None,
         )
 
     def run(mesh: Mesh | None, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if not _options() or _is_double((args, kwargs)):
-            return jax.block_until_ready(compiled(mesh, False)(*args, **kwargs))
+            answer = compiled(mesh, False)(*args, **kwargs)
+            # Training goes on while a GPU computes; who has chunks waits for what they say.
+            return jax.block_until_ready(answer) if "chunk_size" in kwargs else answer
         try:
             return jax.block_until_ready(compiled(mesh, True)(*args, **kwargs))
         except jax.errors.JaxRuntimeError as error:
@@ -61,7 +72,7 @@ def jit(
             # refuses when they run. XLA's own code takes them.
             if "YNN" not in str(error):
                 raise
-            return jax.block_until_ready(compiled(mesh, False)(*args, **kwargs))
+            return compiled(mesh, False)(*args, **kwargs)
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -99,21 +110,14 @@ def jit(
     return call
 
 
-def _in_float32(function: Callable) -> Callable:
-    """Return `function` with exact products, unless whoever calls it asked for others.
-
-    A GPU's default rounds what goes into a product to ten bits (TF32), and then more steps do not
-    make integrated gradients complete beyond a point (docs/scale.md).
-    `jax.default_matmul_precision` and `models.with_precision` ask for less where it does no harm.
-    """
-
+def _with_products(function: Callable, precision: str) -> Callable:
     @functools.wraps(function)
-    def exact(*args, **kwargs):
+    def traced(*args, **kwargs):
         asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
-        with jax.default_matmul_precision(asked or "float32"):
+        with jax.default_matmul_precision(asked or precision):
             return function(*args, **kwargs)
 
-    return exact
+    return traced
 
 
 def as_argument(model: Callable) -> Any:

@@ -280,7 +280,8 @@ def _update(model, state, images, labels, key, *, run: _Run):
     return {"variables": {"params": params, **changed}, "optimizer": optimizer}, measured
 
 
-_step = jit(_update, static_argnames=["run"])
+# Training forgives rounding; the explanations' exact products would cost a GPU much of its speed.
+_step = jit(_update, static_argnames=["run"], precision="tensorfloat32")
 
 
 def _check(model, dataset, batch_size, learning_rate, augment) -> None:
