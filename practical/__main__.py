@@ -34,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="of them, images for the metrics that explain each image several times",
     )  # fmt: skip
     evaluating.add_argument("--seed", type=int, default=0)
-    evaluating.add_argument("--chunk-size", type=int, default=32, help="images in flight a device")
+    evaluating.add_argument(
+        "--chunk-size", type=_chunk_size, default=32, metavar="N|auto",
+        help="images in flight a device",
+    )  # fmt: skip
     several = evaluating.add_argument_group("several processes", "see docs/scale.md")
     several.add_argument(
         "--coordinator", metavar="HOST:PORT", help="where process 0 listens; auto under Slurm"
@@ -67,6 +70,15 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 1
+
+
+def _chunk_size(text: str) -> int | str:
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of images, or auto, got {text!r}"
+        ) from error
 
 
 def evaluate(options: argparse.Namespace) -> int:

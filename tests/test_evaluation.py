@@ -183,7 +183,7 @@ def test_a_kill_is_survived(tmp_path):
     command = [
         sys.executable, "-m", "practical", "evaluate", "--images", "20", "--repeated", "2",
         "--methods", "edges", "center", "random", "--metrics", "relevance_rank", "pointing_game",
-        "--out", str(tmp_path / "out"),
+        "--chunk-size", "auto", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 300
@@ -207,6 +207,9 @@ def test_mistakes_on_the_command_line(tmp_path, capsys):
     assert "did you mean 'grad_cam'" in capsys.readouterr().err
     assert main(["evaluate", "--model", "nothing.safetensors", "--out", str(tmp_path)]) == 1
     assert "nothing.safetensors" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--chunk-size", "many"])
+    assert "argument --chunk-size: must be a number of images, or auto" in capsys.readouterr().err
     assert main(["methods"]) == 0
     assert capsys.readouterr().out.count("\n| ") == 21
 

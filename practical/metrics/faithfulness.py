@@ -78,7 +78,8 @@ def deletion(
         output: "probability" (softmax) or "logit".
         order: "most" or "least" relevant pixels first.
         key: Decides the order of pixels with equal values, the same for all images, and the noise
-            of imputed ones; by default `jax.random.key(0)`. One an image decide the noise alone.
+            of imputed ones; by default `jax.random.key(0)`. Keys, one an image, decide the noise
+            of their images alone.
         chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `steps`.
 
     Returns:
@@ -130,7 +131,8 @@ def insertion(
         output: "probability" (softmax) or "logit".
         order: "most" or "least" relevant pixels first.
         key: Decides the order of pixels with equal values, the same for all images, and the noise
-            of imputed ones; by default `jax.random.key(0)`. One an image decide the noise alone.
+            of imputed ones; by default `jax.random.key(0)`. Keys, one an image, decide the noise
+            of their images alone.
         chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `steps`.
 
     Returns:
@@ -170,8 +172,8 @@ def road(
         targets: (B,) the class whose score is followed.
         heatmaps: (B, H, W), any scale: only the order of an image's pixels counts.
         protocol: How pixels are removed; "road" measures the probability at 10 %, 20 %, ... 90 %.
-        key: Decides ties and the noise of imputed pixels; by default `jax.random.key(0)`. One an
-            image decide the noise alone.
+        key: Decides ties and the noise of imputed pixels; by default `jax.random.key(0)`. Keys, one
+            an image, decide the noise of their images alone.
         chunk_size: Images in flight ("auto": as many as fit).
 
     Returns:
