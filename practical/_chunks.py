@@ -12,10 +12,9 @@ Visit = Callable[[Total, Int[Array, " chunk"], Int[Array, " chunk"], Bool[Array,
 
 
 def map_images(function: Callable, chunk_size: int, *arrays: Array):
-    """Return `function(*arrays)`, computed on `chunk_size` rows of the arrays at a time."""
+    """Return `function(*arrays)`, computed on at most `chunk_size` rows of the arrays at a time."""
     count = len(arrays[0])
-    size = min(chunk_size, count)
-    chunks = -(-count // size)
+    chunks, size = _even(count, chunk_size)
     if chunks == 1:
         return function(*arrays)
 
@@ -31,12 +30,12 @@ def map_images(function: Callable, chunk_size: int, *arrays: Array):
 def fold_pairs(visit: Visit, total: Total, images: int, points: int, chunk_size: int) -> Total:
     """Fold `visit` over every pair of an image and a point (a path step, a window, a mask).
 
-    `visit(total, i, k, live)` gets `chunk_size` pairs: image indices, point indices, and which of
-    them count; those that do not only fill the last chunk and repeat the last pair. Nothing grows
-    with the number of points but what `total` holds.
+    `visit(total, i, k, live)` gets at most `chunk_size` pairs: image indices, point indices, and
+    which of them count; those that do not only fill the last chunk and repeat the last pair.
+    Nothing grows with the number of points but what `total` holds.
     """
     pairs = images * points
-    size = min(chunk_size, pairs)
+    chunks, size = _even(pairs, chunk_size)
 
     def step(total: Total, start: Array) -> tuple[Total, None]:
         pair = start + jnp.arange(size)
@@ -44,5 +43,15 @@ def fold_pairs(visit: Visit, total: Total, images: int, points: int, chunk_size:
         pair = jnp.minimum(pair, pairs - 1)
         return visit(total, pair // points, pair % points, live), None
 
-    total, _ = jax.lax.scan(step, total, jnp.arange(-(-pairs // size)) * size)
+    total, _ = jax.lax.scan(step, total, jnp.arange(chunks) * size)
     return total
+
+
+def _even(count: int, most: int) -> tuple[int, int]:
+    """Return into how many chunks `count` rows go, and of what size, so that the last is full.
+
+    40 rows at no more than 32 are two chunks of 20, and not two of 32 of which the second is
+    mostly filling.
+    """
+    chunks = -(-count // most)
+    return chunks, -(-count // chunks)

@@ -350,6 +350,29 @@ def test_map_images_keeps_the_rows(chunk):
     np.testing.assert_array_equal(sums, rows.sum(1) + np.arange(7))
 
 
+@pytest.mark.parametrize(
+    ("count", "most", "size"), [(40, 32, 20), (33, 32, 17), (7, 3, 3), (6, 3, 3)]
+)
+def test_chunks_are_even(count, most, size):
+    """The last one is not filled up with rows that nobody asked for."""
+    seen = set()
+
+    def row(rows):
+        seen.add(len(rows))
+        return rows
+
+    map_images(row, most, jnp.arange(float(count)))
+    assert seen == {size}
+    seen.clear()
+
+    def visit(total, i, k, live):
+        seen.add(len(live))
+        return total + live.sum()
+
+    assert fold_pairs(visit, jnp.zeros((), int), 1, count, most) == count
+    assert seen == {size}
+
+
 def test_unknown_compiler_options_fall_back_to_plain_xla(monkeypatch):
     from practical import _jit
 
