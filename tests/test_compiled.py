@@ -21,11 +21,11 @@ def test_a_shorter_batch_uses_the_program_of_a_longer_one(small, compilations):
     rng = np.random.default_rng(0)
     images, targets = rng.random((8, 11, 9, 3), np.float32), np.arange(8) % 3
     maps = attribution.gradient(small, images, targets)
-    attribution.gradient(small, images[:5], targets[:5])  # its slice of the answer is compiled
+    attribution.gradient(small, images[:6], targets[:6])  # its slice of the answer is compiled
     compilations()
-    shorter = attribution.gradient(small, images[3:], targets[3:])
+    shorter = attribution.gradient(small, images[2:], targets[2:])
     assert compilations() == 0
-    np.testing.assert_array_equal(shorter, maps[3:])
+    np.testing.assert_array_equal(shorter, maps[2:])
 
 
 def test_a_much_shorter_batch_is_not_filled_up(small, monkeypatch):
@@ -34,16 +34,15 @@ def test_a_much_shorter_batch_is_not_filled_up(small, monkeypatch):
     attribution.gradient(small, images, targets)
 
     def fill(*_):
-        raise AssertionError("three of eight images were filled up")
+        raise AssertionError("they were filled up")
 
     monkeypatch.setattr("practical._rows._repeat_last", fill)
-    assert attribution.gradient(small, images[:3], targets[:3]).shape == (3, 7, 9, 3)
+    assert attribution.gradient(small, images[:5], targets[:5]).shape == (5, 7, 9, 3)
     with pytest.raises(AssertionError, match="were filled up"):
-        attribution.gradient(small, images[:4], targets[:4])
+        attribution.gradient(small, images[:7], targets[:7])
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_filled_up_batches_have_random_numbers_of_their_own_images(small, count):
+def test_filled_up_batches_have_random_numbers_of_their_own_images(small):
     """Keys go with their images, so whatever fills the batch changes nothing."""
     rng = np.random.default_rng(0)
     images, targets = rng.random((4, 9, 9, 3), np.float32), np.arange(4) % 3
@@ -54,7 +53,7 @@ def test_filled_up_batches_have_random_numbers_of_their_own_images(small, count)
             small, images[:few], targets[:few], samples=3, key=keys[:few]
         )
 
-    np.testing.assert_allclose(maps(4)[:count], maps(count), rtol=1e-6)
+    np.testing.assert_allclose(maps(4)[:3], maps(3), rtol=1e-6)
 
 
 def test_other_weights_and_other_options_are_told_apart(small):
