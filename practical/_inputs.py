@@ -139,12 +139,7 @@ def check_chunk_size(value: ChunkSize) -> ChunkSize:
     """Return `value`, or raise ValueError unless it is "auto" or an integer of at least 1."""
     if isinstance(value, str) and value == "auto":
         return "auto"
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(
-            f"chunk_size must be an integer of at least 1, got {value!r}; "
-            'or "auto" for as many images as fit'
-        )
-    return int(value)
+    return check_count("chunk_size", value)
 
 
 def _check_targets(targets: Targets, count: int, classes: int) -> Int[Array, " batch"]:

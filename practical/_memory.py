@@ -1,14 +1,17 @@
 """How many images fit into a device's memory at once: `chunk_size="auto"`."""
 
-import os
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal
+
+from practical._programs import programs_in
 
 _MOST = 256  # more images at a time make no device faster
 _SHARE = 0.7  # of the free memory; the rest is for what the library and the driver need
@@ -72,22 +75,10 @@ def _free() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        with_cache = _available()
-        return with_cache or os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 4 * 2**30  # macOS and Windows do not tell; every machine that runs this has as much
-
-
-def _available() -> int:
-    """Return the memory that Linux can hand out, caches included; 0 where it does not say."""
-    try:
-        with open("/proc/meminfo") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
+    meminfo = Path("/proc/meminfo")  # what Linux can hand out, caches included
+    told = meminfo.exists() and re.search(r"^MemAvailable: *(\d+) kB", meminfo.read_text(), re.M)
+    # macOS and Windows do not say; every machine that runs this has as much.
+    return int(told[1]) * 1024 if told else 4 * 2**30
 
 
 def _peak(jaxpr: Jaxpr) -> int:
@@ -102,23 +93,13 @@ def _peak(jaxpr: Jaxpr) -> int:
     held: dict[Any, int] = {}
     live = most = 0
     for number, equation in enumerate(jaxpr.eqns):
-        most = max(most, live + max(map(_peak, _programs(equation)), default=0))
+        most = max(most, live + max(map(_peak, programs_in(equation)), default=0))
         for variable in equation.outvars:
             held[variable] = _size(variable.aval) if variable in last else 0
             live += held[variable]
         most = max(most, live)
         live -= sum(held.pop(variable, 0) for variable in ends.get(number, ()))
     return most
-
-
-def _programs(equation: Any) -> Iterator[Jaxpr]:
-    """Yield the programs that an equation's primitive calls."""
-    for value in equation.params.values():
-        for part in value if isinstance(value, tuple | list) else [value]:
-            if isinstance(part, ClosedJaxpr):
-                yield part.jaxpr
-            elif isinstance(part, Jaxpr):
-                yield part
 
 
 def _size(aval: Any) -> int:

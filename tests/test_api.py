@@ -180,11 +180,15 @@ assert not xla_bridge.backends_are_initialized(), "importing started a device"
 
 
 # What each part may import of the package; the arrows of ../shared/design.md.
-BASE = {"_bootstrap", "_files", "_inputs", "_jit", "_chunks", "_keys", "_outputs"}
+BASE = {"_bootstrap", "_files", "_inputs", "_jit", "_chunks", "_keys", "_outputs", "_programs"}
 ALLOWED = {
     "_files": set(),
     "_jit": {"_memory", "_rows", "_sharding"},
+    "_memory": {"_programs"},
+    "_programs": set(),
+    "_rows": set(),
     "_sharding": set(),
+    "_compiled": {"_files"},
     "_chunks": set(),
     "_bootstrap": {"_keys"},
     "_checkpoint": {"_files"},

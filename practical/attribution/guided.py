@@ -19,6 +19,7 @@ from practical._inputs import (
     check_inputs,
 )
 from practical._jit import jit
+from practical._programs import programs_in
 from practical.attribution.cam import grad_cam
 from practical.attribution.gradients import input_gradient
 
@@ -146,21 +147,10 @@ def _name_of(equation: JaxprEqn) -> str:
     return equation.params.get("name") or (inner[0] if len(inner) == 1 else "")
 
 
-def _inside(equation: JaxprEqn) -> list[Jaxpr]:
-    """Return the programs that an equation's primitive calls."""
-    found = []
-    for value in equation.params.values():
-        for part in value if isinstance(value, tuple | list) else [value]:
-            if isinstance(part, ClosedJaxpr):
-                found.append(part.jaxpr)
-            elif isinstance(part, Jaxpr):
-                found.append(part)
-    return found
-
-
 def _holds_relu(jaxpr: Jaxpr) -> bool:
     return any(
-        _is_relu(equation) or any(map(_holds_relu, _inside(equation))) for equation in jaxpr.eqns
+        _is_relu(equation) or any(map(_holds_relu, programs_in(equation)))
+        for equation in jaxpr.eqns
     )
 
 
@@ -193,7 +183,7 @@ def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any], relu) 
         name = equation.primitive.name
         if _is_relu(equation):
             answers = [relu(read(_variables(equation)[0]))]
-        elif not any(map(_holds_relu, _inside(equation))):
+        elif not any(map(_holds_relu, programs_in(equation))):
             answers = _apply(jaxpr, equation)(*(read(atom) for atom in _variables(equation)))
         elif name in _CALLS or name in _RULES:
             inner = equation.params["jaxpr" if name in _CALLS else "call_jaxpr"]

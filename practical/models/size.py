@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from practical._jit import as_argument
-
-_PROGRAMS = (ClosedJaxpr, Jaxpr)
+from practical._programs import programs_in
 
 
 class Size(NamedTuple):
@@ -72,7 +70,5 @@ def _flops(jaxpr: Any) -> int:
             )
         else:
             times = parameters["length"] if name == "scan" else 1
-            inner = [value for value in parameters.values() if isinstance(value, _PROGRAMS)]
-            # A closed program holds an open one.
-            total += times * sum(_flops(getattr(one, "jaxpr", one)) for one in inner)
+            total += times * sum(map(_flops, programs_in(equation)))
     return total
