@@ -16,7 +16,7 @@ import numpy as np
 from plain import NAMES, plain_logits, random_network
 
 from practical import attribution, load_dataset, load_model, metrics, models, predict
-from practical.models.convolution import _by_phases, _direct
+from practical.models.convolution import _by_phases, _direct, _Options
 from practical.models.pooling import max_pool
 
 ROUNDS = 10
@@ -100,16 +100,14 @@ def pieces(images: np.ndarray) -> None:
     """Time the stem and the max-pool in XLA's form and in ours."""
     rng = np.random.default_rng(0)
     kernel = jnp.asarray(rng.normal(size=(7, 7, 3, 64)), jnp.float32)
-    padding = ((3, 3), (3, 3))
-    maps = jax.nn.relu(
-        _direct(jnp.asarray(images), kernel, strides=(2, 2), padding=padding, groups=1)
-    )
+    stem_options = _Options(strides=(2, 2), padding=((3, 3), (3, 3)))
+    maps = jax.nn.relu(_direct(jnp.asarray(images), kernel, stem_options))
 
     def stem(images):
-        return _direct(images, kernel, strides=(2, 2), padding=padding, groups=1)
+        return _direct(images, kernel, stem_options)
 
     def by_phases(images):
-        return _by_phases(images, kernel, padding=padding)
+        return _by_phases(images, kernel, stem_options)
 
     def pool(maps):
         edges = ((0, 0), (1, 1), (1, 1), (0, 0))

@@ -108,7 +108,8 @@ def _on_device(function: Callable, values: ArrayLike) -> tuple[np.ndarray, ...]:
     the same memory, and compiles nothing.
     """
     if isinstance(values, jax.Array) and not _in_main_memory(values):
-        return tuple(map(np.asarray, _compiled(function)(values)))
+        with jax.ensure_compile_time_eval():  # also in somebody's own `jax.jit`
+            return tuple(map(np.asarray, _compiled(function)(values)))
     array = np.asarray(values)
     return function(array.reshape(len(array), -1), np)
 

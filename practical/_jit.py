@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh
@@ -77,7 +78,7 @@ def jit(
     @functools.wraps(function)
     def call(*args, **kwargs):
         automatic = kwargs.get("chunk_size") == "auto"
-        if is_traced((args, kwargs)):  # JAX takes options at the outermost alone
+        if is_traced((args, kwargs)) or _is_staged():  # JAX takes options at the outermost alone
             if automatic:
                 kwargs["chunk_size"] = fitting_chunk(function, args, kwargs)
             return compiled(None, False)(*args, **kwargs)
@@ -179,6 +180,11 @@ def is_traced(tree) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
+def _is_staged() -> bool:
+    """Return whether whatever is computed now becomes a part of somebody's program, if constant."""
+    return isinstance(jnp.asarray(0), Tracer)
+
+
 def _is_double(tree) -> bool:
     """Return whether JAX would compute with `tree` in float64, where YNNPACK takes tenfold."""
     return any(
@@ -194,6 +200,6 @@ def _options() -> dict[str, str]:
         return {}
     try:
         jax.jit(lambda x: x + 1, compiler_options=_CPU_OPTIONS)(0.0)
-    except Exception:  # jaxlib has no public type for "no such option"; plain XLA is right, slower
+    except jax.errors.JaxRuntimeError:  # another jaxlib's; plain XLA is right, and slower
         return {}
     return _CPU_OPTIONS

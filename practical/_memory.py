@@ -1,6 +1,7 @@
 """How many images fit into a device's memory at once: `chunk_size="auto"`."""
 
 import re
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from jax.extend.core import Jaxpr, Literal
 from practical._programs import programs_in
 
 _MOST = 256  # more images at a time make no device faster
+_ROOT = Path("/")  # of the system's own accounts
 _SHARE = 0.7  # of the free memory; the rest is for what the library and the driver need
 
 
@@ -75,10 +77,30 @@ def _free() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
-    meminfo = Path("/proc/meminfo")  # what Linux can hand out, caches included
+    meminfo = _ROOT / "proc/meminfo"  # what Linux can hand out, caches included
     told = meminfo.exists() and re.search(r"^MemAvailable: *(\d+) kB", meminfo.read_text(), re.M)
     # macOS and Windows do not say; every machine that runs this has as much.
-    return int(told[1]) * 1024 if told else 4 * 2**30
+    return min(int(told[1]) * 1024 if told else 4 * 2**30, *_left_to_groups())
+
+
+def _left_to_groups() -> list[int]:
+    """Return what is left to each control group around this process that has a limit.
+
+    A container or a batch job is killed at its own limit, and sees the memory of the whole machine.
+    """
+    listing = _ROOT / "proc/self/cgroup"
+    named = listing.exists() and re.search(r"^0::/(.*)$", listing.read_text(), re.M)
+    if not named:
+        return [sys.maxsize]
+    mounted, left = _ROOT / "sys/fs/cgroup", [sys.maxsize]
+    for group in (mounted / named[1], *(mounted / named[1]).parents):
+        limit = group / "memory.max"
+        if group.is_relative_to(mounted) and limit.exists() and limit.read_text().strip() != "max":
+            # Files that were read count as used, and can be dropped.
+            used = int((group / "memory.current").read_text())
+            cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.M)
+            left.append(int(limit.read_text()) - used + (int(cached[1]) if cached else 0))
+    return left
 
 
 def _peak(jaxpr: Jaxpr) -> int:

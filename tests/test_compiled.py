@@ -12,19 +12,19 @@ import pytest
 
 from practical import _memory, attribution, metrics, models
 from tests.conftest import ROOT
-from tests.oracles import refuses
+from tests.oracles import Counting, Small, refuses
 
 # --- fewer images than a program is there for ----------------------------------------------------
 
 
-def test_a_shorter_batch_uses_the_program_of_a_longer_one(small, compilations):
+def test_a_shorter_batch_uses_the_program_of_a_longer_one():
     rng = np.random.default_rng(0)
     images, targets = rng.random((8, 11, 9, 3), np.float32), np.arange(8) % 3
-    maps = attribution.gradient(small, images, targets)
-    attribution.gradient(small, images[:6], targets[:6])  # its slice of the answer is compiled
-    compilations()
-    shorter = attribution.gradient(small, images[2:], targets[2:])
-    assert compilations() == 0
+    model = Counting(Small.random(0), "a shorter batch")
+    maps = attribution.gradient(model, images, targets)
+    Counting.calls()
+    shorter = attribution.gradient(model, images[2:], targets[2:])
+    assert Counting.calls() == 1  # for the shape of its logits; nothing is traced to be compiled
     np.testing.assert_array_equal(shorter, maps[2:])
 
 
@@ -135,6 +135,34 @@ def test_auto_goes_by_the_free_memory(small, monkeypatch, free, most):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("group", "limits", "expected"),
+    [
+        ("", {}, 8 * 2**30),
+        ("job/step", {"job/step": "max", "job": 2**30}, 2**30 - 300 + 100),
+        ("job/step", {"job/step": 2**29, "job": 2**30}, 2**29 - 300 + 100),
+        ("", {".": 2**28}, 2**28 - 300 + 100),  # a container sees its own group as the root
+    ],
+)
+def test_a_containers_limit_is_what_is_free(tmp_path, monkeypatch, group, limits, expected):
+    monkeypatch.setattr(_memory, "_ROOT", tmp_path)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal: 9 kB\nMemAvailable:  {8 * 2**20} kB\n")
+    (tmp_path / "proc/self/cgroup").write_text(f"0::/{group}\n")
+    for name, limit in limits.items():
+        folder = tmp_path / "sys/fs/cgroup" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("300\n")
+        (folder / "memory.stat").write_text("anon 200\ninactive_file 100\n")
+    assert _memory._free() == expected
+
+
+def test_a_system_that_does_not_say_what_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(_memory, "_ROOT", tmp_path)
+    assert _memory._free() == 4 * 2**30
+
+
 def test_the_reckoning_is_above_what_xla_reserves(small):
     """It holds the result of every line, of which XLA makes many at once."""
     images, targets = jnp.ones((4, 40, 40, 3)), jnp.zeros(4, int)
@@ -195,6 +223,11 @@ def test_products_are_exact_unless_one_asks_for_less(resnet):
     assert precisions(program, images) == {highest}
     with jax.default_matmul_precision("tensorfloat32"):
         assert precisions(lambda images: program(images), images) == {high}
+    # A student's own gradient, which JAX traces when the model's function has returned.
+    own = jax.grad(lambda images: resnet(images).sum())
+    assert precisions(own, images) == {highest}
+    with jax.default_matmul_precision("tensorfloat32"):
+        assert precisions(lambda images: own(images), images) == {high}
     reduced = models.with_precision(resnet, "tensorfloat32")
     hidden = precisions(lambda i: attribution.occlusion(reduced, i, targets, window=12), images)
     assert hidden == {high}

@@ -1,6 +1,8 @@
 """Compilation: once per shape, never for new weights, and inside somebody's own jit."""
 
 import dataclasses
+import importlib.metadata
+import re
 from functools import partial
 
 import jax
@@ -12,7 +14,8 @@ from practical import attribution, metrics
 from practical._chunks import fold_pairs, map_images
 from practical.attribution import cam, gradients, noise, paths, perturbation, surrogates
 from practical.metrics import faithfulness
-from tests.oracles import Counting, Small, one_pixel
+from tests.conftest import ROOT
+from tests.oracles import Counting, Small, one_pixel, refuses
 
 MAPS = np.random.default_rng(1).normal(size=(5, 12, 10)).astype(np.float32)
 
@@ -115,6 +118,46 @@ def test_inside_another_jit(small, batch, name):
     # Images and model closed over: nothing is a tracer on the way in.
     closed = jax.jit(lambda scale: scale * call(small, images, targets))(2.0)
     np.testing.assert_allclose(closed, 2 * expected, **CLOSE)
+    # Arrays of JAX's stay what they are in there, and are no tracers when the core is called.
+    held = jnp.asarray(images), jnp.asarray(targets)
+    closed = jax.jit(lambda scale: scale * call(small, *held))(2.0)
+    np.testing.assert_allclose(closed, 2 * expected, **CLOSE)
+
+
+@pytest.mark.parametrize("on_host", [True, False], ids=["host", "device"])
+def test_values_are_checked_in_somebodys_own_jit(small, monkeypatch, on_host):
+    monkeypatch.setattr("practical._inputs._in_main_memory", lambda _: on_host)
+    maps = jnp.array([[[1.0, jnp.nan]]])
+
+    def inside(scale):
+        return scale * metrics.entropy(maps)
+
+    with refuses("heatmaps must be finite, got NaN or infinity for image 0"):
+        jax.jit(inside)(1.0)
+
+
+def test_a_first_call_in_somebodys_own_jit_keeps_the_options():
+    """JAX refuses compiler options inside of another program, which says nothing about them."""
+    from practical import _jit
+
+    _jit._options.cache_clear()
+    known = _jit._options()
+    _jit._options.cache_clear()
+    doubled, two = _jit.jit(lambda x: 2 * x), jnp.float32(2)
+    assert jax.jit(lambda x: x + doubled(two))(1.0) == 5
+    assert _jit._options() == known
+
+
+def test_the_pinned_jaxlib_knows_the_options():
+    from practical import _jit
+
+    if jax.default_backend() != "cpu":
+        pytest.skip("the options are for a CPU")
+    pinned = re.search(r"^jaxlib==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)
+    assert pinned
+    if importlib.metadata.version("jaxlib") != pinned[1]:
+        pytest.skip("another jaxlib may not know them")
+    assert _jit._options() == _jit._CPU_OPTIONS
 
 
 def test_under_vmap_and_grad(small, batch):

@@ -113,7 +113,7 @@ def test_a_stem_by_blocks_is_the_convolution(side, size, before, after, channels
     def ours(images, kernel):
         return convolve(images, kernel, (2, 2), padding, 1)
 
-    assert convolution._is_stem(kernel, (2, 2), 1)
+    assert convolution._is_stem(kernel, convolution._Options((2, 2), padding))
     expected, pull = jax.vjp(by_xla, images, kernel)
     found, back = jax.vjp(ours, images, kernel)
     slopes = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)

@@ -128,7 +128,8 @@ def energy_spectrum(
     if not is_traced(weights) and weights.size and float(weights.min()) < 0:
         raise ValueError(f"weights must be at least 0, got {float(weights.min()):.4g}")
     shape = filters.shape[1:]
-    return _spectrum(weights @ _magnitudes(filters), shape)
+    products = jnp.matmul(weights, _magnitudes(filters), precision="highest")
+    return _spectrum(products, shape)
 
 
 def filter_spectra(model: Any) -> Spectra:

@@ -1,6 +1,7 @@
 """The convolution of our networks: JAX's, in the forms that XLA:CPU is fast at."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,47 +12,64 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def _as_flax_calls_it(images, kernel, strides, padding, *, feature_group_count=1, **_):
-    # What is left out is the same in all of our layers: NHWC, no dilation, the default precision.
+    # What is left out is the same in all of our layers: NHWC, no dilation, no precision of its own.
     edges = tuple((before, after) for before, after in padding)
     return convolve(images, kernel, tuple(strides), edges, feature_group_count)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve(images, kernel, strides, padding, groups):
-    """Return the convolution of NHWC maps with an HWIO kernel; all but the arrays is static."""
-    direct = partial(_direct, strides=strides, padding=padding, groups=groups)
-    if not _is_stem(kernel, strides, groups):
-        return direct(images, kernel)
-    by_phases = partial(_by_phases, padding=padding)
-    return lax.platform_dependent(images, kernel, cpu=by_phases, default=direct)
+    """Return the convolution of NHWC maps with an HWIO kernel; all but the arrays is static.
+
+    Its gradient has the precision that is asked for here: JAX traces it later, when whoever asked
+    by `jax.default_matmul_precision` may have left.
+    """
+    asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    return _convolve(images, kernel, _Options(strides, padding, groups, asked))
 
 
-def _forward(images, kernel, strides, padding, groups):
-    return convolve(images, kernel, strides, padding, groups), (images, kernel)
+class _Options(NamedTuple):
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    groups: int = 1
+    precision: str | None = None  # of products; None is the platform's own
+    dilation: tuple[int, int] = (1, 1)  # of the maps
 
 
-def _backward(strides, padding, groups, saved, slopes):
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(images, kernel, options):
+    if not _is_stem(kernel, options):
+        return _direct(images, kernel, options)
+    forms = {"cpu": _by_phases, "default": _direct}
+    return lax.platform_dependent(
+        images, kernel, **{name: partial(form, options=options) for name, form in forms.items()}
+    )
+
+
+def _forward(images, kernel, options):
+    return _convolve(images, kernel, options), (images, kernel)
+
+
+def _backward(options, saved, slopes):
     images, kernel = saved
-    direct = partial(_direct, strides=strides, padding=padding, groups=groups)
 
     def by_jax(slopes, kernel):
-        return jax.linear_transpose(lambda maps: direct(maps, kernel), images)(slopes)[0]
+        return jax.linear_transpose(lambda maps: _direct(maps, kernel, options), images)(slopes)[0]
 
     def on_cpu(slopes, kernel):
-        if _is_stem(kernel, strides, groups):
-            back = jax.vjp(lambda maps: _by_phases(maps, kernel, padding=padding), images)[1]
-            return back(slopes)[0]
-        return _as_convolution(slopes, kernel, images.shape, strides, padding, groups)
+        if _is_stem(kernel, options):
+            return jax.vjp(lambda maps: _by_phases(maps, kernel, options), images)[1](slopes)[0]
+        return _as_convolution(slopes, kernel, images.shape, options)
 
     by_images = lax.platform_dependent(slopes, kernel, cpu=on_cpu, default=by_jax)
-    by_kernel = jax.vjp(lambda kernel: direct(images, kernel), kernel)[1](slopes)[0]
+    by_kernel = jax.vjp(lambda kernel: _direct(images, kernel, options), kernel)[1](slopes)[0]
     return by_images, by_kernel
 
 
-convolve.defvjp(_forward, _backward)
+_convolve.defvjp(_forward, _backward)
 
 
-def _direct(images, kernel, *, strides, padding, groups, dilation=(1, 1)):
+def _direct(images, kernel, options):
+    strides, padding, groups, precision, dilation = options
     if images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]:
         # XLA:CPU does maps that are smaller than the kernel pixel by pixel, a hundred times slower.
         rows, columns = (
@@ -63,11 +81,11 @@ def _direct(images, kernel, *, strides, padding, groups, dilation=(1, 1)):
         padding, dilation = ((0, 0), (0, 0)), (1, 1)
     return lax.conv_general_dilated(
         images, kernel, strides, padding, lhs_dilation=dilation, dimension_numbers=_LAYOUT,
-        feature_group_count=groups,
+        feature_group_count=groups, precision=precision,
     )  # fmt: skip
 
 
-def _as_convolution(slopes, kernel, shape, strides, padding, groups):
+def _as_convolution(slopes, kernel, shape, options):
     """Return the gradient of maps of `shape`: a convolution with the turned kernel.
 
     It is what JAX does too, but JAX exchanges the kernel's inputs and outputs by naming the axes
@@ -75,6 +93,7 @@ def _as_convolution(slopes, kernel, shape, strides, padding, groups):
     slower.
     """
     rows, columns, inputs, outputs = kernel.shape
+    strides, padding, groups = options[:3]
     turned = kernel[::-1, ::-1].reshape(rows, columns, inputs, groups, outputs // groups)
     turned = turned.transpose(0, 1, 4, 3, 2)
     turned = turned.reshape(rows, columns, outputs // groups, groups * inputs)
@@ -85,18 +104,18 @@ def _as_convolution(slopes, kernel, shape, strides, padding, groups):
         low = side - 1 - before
         high = size + side - 1 - low - ((length - 1) * stride + 1)
         edges.append((low, high))
-    return _direct(
-        slopes, turned, strides=(1, 1), padding=tuple(edges), groups=groups, dilation=strides
-    )
+    back = options._replace(strides=(1, 1), padding=tuple(edges), dilation=strides)
+    return _direct(slopes, turned, back)
 
 
-def _is_stem(kernel, strides, groups) -> bool:
+def _is_stem(kernel, options) -> bool:
     """Return whether a convolution reads every other pixel of few channels."""
     rows, columns, inputs, _ = kernel.shape
-    return strides == (2, 2) and groups == 1 and inputs <= 4 and min(rows, columns) > 2
+    strided = options.strides == (2, 2) and options.groups == 1
+    return strided and inputs <= 4 and min(rows, columns) > 2
 
 
-def _by_phases(images, kernel, *, padding):
+def _by_phases(images, kernel, options):
     """Return a convolution of stride 2 as one of stride 1 over blocks of 2x2 pixels.
 
     Its four times as many channels fill the processor's registers, which three leave idle, and its
@@ -104,7 +123,7 @@ def _by_phases(images, kernel, *, padding):
     """
     edges, kernel_edges = [], []
     for size, side, (before, after) in zip(
-        images.shape[1:3], kernel.shape[:2], padding, strict=True
+        images.shape[1:3], kernel.shape[:2], options.padding, strict=True
     ):
         outputs = (size + before + after - side) // 2 + 1
         first = before % 2  # zeros before the kernel, so that it begins with a block
@@ -122,7 +141,8 @@ def _by_phases(images, kernel, *, padding):
     blocks = in_blocks(images, [nothing, *edges, nothing])
     # The kernel has its inputs in the same order, its outputs in place of the batch.
     small = in_blocks(kernel.transpose(3, 0, 1, 2), [nothing, *kernel_edges, nothing])
-    return convolve(blocks, small.transpose(1, 2, 3, 0), (1, 1), (nothing, nothing), 1)
+    whole = options._replace(strides=(1, 1), padding=(nothing, nothing))
+    return _convolve(blocks, small.transpose(1, 2, 3, 0), whole)
 
 
 Conv = partial(nn.Conv, conv_general_dilated=_as_flax_calls_it)

@@ -31,7 +31,8 @@ def with_precision(model: Callable, precision: Precision) -> Callable:
         precision: "float32", what every function of this package uses otherwise;
             "tensorfloat32", whose products are rounded to 10 bits and summed in float32, on GPUs
             that have it (the same as float32 elsewhere); or "bfloat16", in which all weights and
-            maps are kept, with 7 bits, in half of the memory.
+            maps are kept, with 7 bits, in half of the memory (of a plain function, the images
+            alone: what it has closed over stays as it is).
 
     Returns:
         A model, which is a JAX pytree as `model` is. Its logits are float32. It explains itself to
