@@ -53,15 +53,9 @@ class Architecture:
     # Whether a convolution is on the skip of the first stage; None where it is if channels differ.
     projection: bool | None = None
 
-    def module(self, *, folded: bool = False) -> Sequential:
-        """Return the jax-resnet module: stem, pool, blocks, global average pool, dense.
-
-        Where `folded`, it has no batch norms, and takes the parameters that `fold_batch_norms`
-        returns.
-        """
+    def module(self) -> Sequential:
+        """Return the jax-resnet module: stem, pool, blocks, global average pool, dense."""
         layer = partial(ConvBlock, conv_cls=Conv)
-        if folded:
-            layer = partial(layer, norm_cls=None)
         return Sequential(
             [
                 _Stem(self.stem_width, self.stem_kernel, self.stem_stride, layer),

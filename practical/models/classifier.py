@@ -20,7 +20,6 @@ from practical._inputs import ArrayLike, check_count
 from practical._jit import jit
 from practical.models import torchvision
 from practical.models.architecture import Architecture
-from practical.models.norms import fold_batch_norms
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -198,9 +197,10 @@ class Classifier:
 
 
 def _features_core(model: Classifier, images: ArrayLike) -> jax.Array:
-    body = Sequential(model.architecture.module(folded=True).layers[:-2])
-    params = fold_batch_norms(model.variables)
-    maps = body.apply({"params": params}, (images - model.mean) / model.std)
+    body = Sequential(model.architecture.module().layers[:-2])
+    # Batch norms stay what they are: XLA scales and shifts in the loop that adds and rectifies. To
+    # fold them into the kernels, here, would write all weights anew at each call.
+    maps = body.apply(model.variables, (images - model.mean) / model.std, mutable=False)
     return cast(jax.Array, maps)
 
 
@@ -213,9 +213,9 @@ def _logits_core(model: Classifier, images: ArrayLike) -> jax.Array:
     return _head_core(model, _features_core(model, images))
 
 
-_features = jit(_features_core)
-_head = jit(_head_core)
-_logits = jit(_logits_core)
+_features = jit(_features_core, per_image=["images"])
+_head = jit(_head_core, per_image=["features"])
+_logits = jit(_logits_core, per_image=["images"])
 
 
 def from_torchvision(

@@ -10,7 +10,7 @@ _EPSILON = nn.BatchNorm.epsilon  # jax-resnet leaves it at flax's default
 
 
 def fold_batch_norms(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters of `Architecture.module(folded=True)`, with the same logits.
+    """Return a network's parameters without batch norms, with the same logits.
 
     Each convolution's kernel is scaled, and it has a bias.
     """
