@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
         print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
         return 1
 

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import filelock
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +19,7 @@ from practical.data import load_dataset
 from practical.evaluation import (
     COLUMNS,
     MEASURES,
+    Measure,
     agreement,
     evaluate,
     markdown,
@@ -24,6 +27,7 @@ from practical.evaluation import (
     write_report,
 )
 from practical.evaluation import run as running
+from practical.evaluation.measures import Context
 from practical.metrics import bootstrap_interval, holm, permutation_test
 from practical.models import load_model
 from tests.oracles import refuses
@@ -60,6 +64,37 @@ def finished(dataset, model, tmp_path_factory):
         patch.setattr(running, "_PART", 8)
         out = tmp_path_factory.mktemp("results")
         return run(dataset, model, out), out
+
+
+def test_the_chunk_size_reaches_every_metric(dataset, monkeypatch):
+    """A device that holds four images is not shown five by what measures, either."""
+
+    def look(images):
+        assert len(images) <= 4
+        return np.stack([images.mean((1, 2, 3)), images.max((1, 2, 3))], 1).astype(np.float32)
+
+    def model(images):
+        shape = jax.ShapeDtypeStruct((len(images), 2), jnp.float32)
+        return jax.pure_callback(look, shape, images)
+
+    images = np.asarray(dataset.images[:5])[:, ::8, ::8]
+    keys, maps = jax.random.split(jax.random.key(0), 5), images.mean(-1)
+    context = Context(
+        model, METHODS["center"].heatmap, images, np.zeros(5, int), maps, None, None, None, keys, 4
+    )
+    asking = {name: measure for name, measure in MEASURES.items() if measure.calls}
+    assert "road" in asking
+    for measure in asking.values():
+        assert np.shape(measure.function(context)) == (5,)
+
+
+def test_the_runs_chunk_size_is_that_of_its_metrics(dataset, model, tmp_path, monkeypatch):
+    given = []
+    seen = Measure(lambda c: given.append(c.chunk_size) or np.zeros(len(c.images)), None)
+    monkeypatch.setitem(MEASURES, "sparseness", seen)
+    options = {"methods": ["center"], "measures": ["sparseness"]}
+    run(dataset, model, tmp_path / "out", **options, chunk_size=3)
+    assert set(given) == {3}
 
 
 def test_a_row_per_image_method_and_metric(finished, dataset):

@@ -126,6 +126,16 @@ def test_lost_processes_lose_nothing(on_one, tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
 
 
+def test_who_is_left_finishes(on_one, tmp_path):
+    port = free_port()
+    both = [start("process", tmp_path, port, 2, index, 4 * index) for index in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, -signal.SIGKILL], outputs
+    assert "152 rows, 17 steps" in outputs[0]  # its ten, and the seven that the other has left
+    rows = pd.read_csv(tmp_path / "results.csv")
+    pd.testing.assert_frame_equal(rows, on_one, rtol=1e-5, atol=1e-5)
+
+
 def test_shares():
     jobs = {f"{m}-{i}": Job(i, 5 if m == "rise" else 1) for m in ("rise", "center") for i in "abcd"}
     # All methods of the same images, and as much for each.

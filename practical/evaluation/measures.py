@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from practical import metrics
+from practical._inputs import ChunkSize
 
 
 class Context(NamedTuple):
@@ -22,6 +23,7 @@ class Context(NamedTuple):
     randomised: Any  # the model with all weights shuffled
     shuffled: Any  # a model trained on shuffled labels
     keys: jax.Array  # (B,) one an image, the same in any batch
+    chunk_size: ChunkSize  # images in flight, of metrics that ask the model
 
 
 NEEDS = {
@@ -44,7 +46,15 @@ class Measure:
 
 
 def _curve(kind: Callable, protocol: str) -> Callable[[Context], Any]:
-    return lambda c: kind(c.model, c.images, c.targets, c.heatmaps, protocol=protocol).auc
+    return lambda c: _ask(kind, c, protocol=protocol).auc
+
+
+def _sampled(metric: Callable, **options: Any) -> Callable[[Context], Any]:
+    return lambda c: _ask(metric, c, key=c.keys, **options)
+
+
+def _ask(metric: Callable, c: Context, **options: Any) -> Any:
+    return metric(c.model, c.images, c.targets, c.heatmaps, chunk_size=c.chunk_size, **options)
 
 
 def _on_mask(metric: Callable) -> Callable[[Context], Any]:
@@ -77,25 +87,9 @@ MEASURES: dict[str, Measure] = {
     "insertion_rise": Measure(_curve(metrics.insertion, "rise"), True, calls=65),
     "deletion_xplique": Measure(_curve(metrics.deletion, "xplique"), False, calls=11),
     "insertion_xplique": Measure(_curve(metrics.insertion, "xplique"), True, calls=11),
-    "road": Measure(
-        lambda c: metrics.road(c.model, c.images, c.targets, c.heatmaps, key=c.keys),
-        True,
-        calls=18,
-    ),
-    "infidelity": Measure(
-        lambda c: metrics.infidelity(
-            c.model, c.images, c.targets, c.heatmaps, samples=100, key=c.keys
-        ),
-        False,
-        calls=100,
-    ),
-    "sensitivity_n": Measure(
-        lambda c: metrics.sensitivity_n(
-            c.model, c.images, c.targets, c.heatmaps, samples=100, key=c.keys
-        ),
-        True,
-        calls=100,
-    ),
+    "road": Measure(_sampled(metrics.road), True, calls=18),
+    "infidelity": Measure(_sampled(metrics.infidelity, samples=100), False, calls=100),
+    "sensitivity_n": Measure(_sampled(metrics.sensitivity_n, samples=100), True, calls=100),
     "max_sensitivity": Measure(
         lambda c: metrics.max_sensitivity(
             c.model, c.images, c.targets, c.method, samples=3, key=c.keys

@@ -66,7 +66,7 @@ def evaluate(
             "label_randomization".
         repeated: Images for the measures that explain each image several times, from the first.
         seed: Decides all random numbers.
-        chunk_size: Images in flight ("auto": as many as fit) on each device.
+        chunk_size: Images in flight ("auto": as many as fit) on each device, explained or measured.
         devices: Of this process, each of which computes 16 images at a time; by default all.
         progress: Show a bar with the time left, in process 0.
 
@@ -236,6 +236,7 @@ class _Run:
             randomised=None,
             shuffled=shuffled,
             keys=keys,
+            chunk_size=self.chunk_size,
         )
         wanted = self.wanted(step[0], columns)
         if "parameter_randomization" in wanted:
@@ -291,7 +292,8 @@ class _Run:
         called = index.tobytes()
         if called not in self._predicted:
             try:
-                self._predicted[called] = predict(self.model, images).argmax(1)
+                size = _PART if self.chunk_size == "auto" else min(self.chunk_size, _PART)
+                self._predicted[called] = predict(self.model, images, chunk_size=size).argmax(1)
             except ValueError as error:
                 raise ValueError(f"in images {index[0]} to {index[-1]}: {error}") from error
         return self._predicted[called]
