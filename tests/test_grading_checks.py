@@ -52,6 +52,18 @@ def test_a_blank_one_is_replaced_and_says_so(capsys):
     )
 
 
+def test_what_jax_cannot_do_is_an_error_and_no_blank(capsys):
+    def saliency(model, images, targets):
+        return jax.grad(lambda x: jnp.nextafter(x, 2.0).sum())(images).max(-1)
+
+    def unfinished(model, images, targets):
+        raise NotImplementedError("the channels")
+
+    for answer, rule in ((saliency, "Differentiation rule for"), (unfinished, "the channels")):
+        words = said(capsys, "1.2", answer)[1]
+        assert words.startswith(f"✘ 1.2 saliency: It raised NotImplementedError: {rule}")
+
+
 def test_one_that_raises_is_replaced_and_its_error_shown(capsys):
     returned, words = said(capsys, "1.7", mass(lambda positive, share: share[99]))
     assert returned is EXERCISES["1.7"].reference

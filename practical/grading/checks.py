@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from practical.data import Dataset
-from practical.grading.asking import ask
+from practical.grading.asking import ask, is_blank
 from practical.grading.exercise import ABSENT, Arguments
 from practical.grading.exercises import EXERCISES
 from practical.grading.verdicts import Stopped, Verdict, judge
@@ -83,9 +83,9 @@ def _call(answer: Callable, given: Arguments) -> Any:
     }
     try:
         return ask(answer, own)
-    except NotImplementedError as error:
-        raise Stopped("blank", "It is not filled in yet.") from error
     except Exception as error:
+        if is_blank(error):
+            raise Stopped("blank", "It is not filled in yet.") from error
         said = f"{type(error).__name__}: {error}".rstrip(".")
         raise Stopped("raised", f"It raised {said}{_where(error)}.") from error
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from practical.grading import wire
-from practical.grading.asking import ask
+from practical.grading.asking import ask, is_blank
 from practical.grading.stand_ins import CHECKED, Absent
 
 _MOST_TEXT = 2000  # characters of an error that are passed on
@@ -180,7 +180,7 @@ def _described(error: BaseException) -> dict[str, Any]:
     return {
         "message": _words(error),
         "where": where[:200],
-        "blank": isinstance(error, NotImplementedError),
+        "blank": is_blank(error),
     }
 
 
