@@ -90,6 +90,7 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
                 "return abs(np.sum(attributions, axis=(1, 2, 3)) - (ends - starts))",
             )
         ],
+        "the absolute value before the sum": [("np.sum(attributions", "np.sum(abs(attributions)")],
         "probabilities in the place of logits": [
             ("= predict(model, images)", "= jax.nn.softmax(predict(model, images))"),
             (

@@ -55,6 +55,16 @@ EXERCISE = Exercise(
             lambda *given, **named: np.abs(_gap(*given, **named)),
         ),
         Mistake(
+            "the absolute value before the sum",
+            "Add the attributions up with their signs: what speaks against the class is taken "
+            "away.",
+            lambda attributions, **given: (
+                _gap(attributions=attributions, **given)
+                - attributions.sum((1, 2, 3))
+                + np.abs(attributions).sum((1, 2, 3))
+            ),
+        ),
+        Mistake(
             "probabilities in the place of logits",
             "The attributions are of the logit, so compare with its change, without a softmax.",
             lambda model, images, targets, baseline, attributions: _gap(
