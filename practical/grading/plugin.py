@@ -7,9 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from practical.grading.verdicts import Verdict
 
 _COPY = pytest.StashKey[Path]()
 _NOTES = pytest.StashKey[list[str]]()
@@ -107,18 +110,21 @@ class SubmissionFile(pytest.File):
 class ExerciseItem(pytest.Item):
     """An exercise's verdict."""
 
-    verdict: tuple
+    verdict: "Verdict"
+
+    def setup(self) -> None:
+        """Have the grader's own failure reported as an error, and not as the submission's."""
+        if self.verdict.status == "infrastructure":
+            self._end("the grader failed here, and not the answer: ")
 
     def runtest(self) -> None:
         """Fail unless it passed."""
-        if self.verdict.status != "passed":  # pyright: ignore[reportAttributeAccessIssue]
-            raise _NotPassed(*self.verdict[:2])
+        if self.verdict.status != "passed":
+            self._end()
 
-    def repr_failure(self, excinfo, style=None) -> str:
-        """Say the verdict, without a traceback through the grader."""
-        if isinstance(excinfo.value, _NotPassed):
-            return ": ".join(excinfo.value.args)
-        return str(super().repr_failure(excinfo, style))
+    def _end(self, why: str = "") -> None:
+        # Without a traceback, which would be through the grader.
+        pytest.fail(f"{self.verdict.status}: {why}{self.verdict.message}", pytrace=False)
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """Return what the report calls it."""
@@ -126,7 +132,3 @@ class ExerciseItem(pytest.Item):
 
         place: Any = self.config.getoption("--submission")
         return place, None, f"{self.name} {EXERCISES[self.name].name}"
-
-
-class _NotPassed(Exception):
-    pass

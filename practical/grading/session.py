@@ -80,7 +80,7 @@ class Session:
 
         Raises:
             Stopped: If it cannot be done.
-            InfrastructureError: If the worker does not start.
+            InfrastructureError: If the worker does not start, or ends before it runs a cell.
         """
         while self._worker is None:
             if self._starts >= _STARTS:
@@ -94,7 +94,11 @@ class Session:
             except (Stopped, EOFError, wire.WireError, OSError) as error:
                 why = self._why(error)
                 self._stop()
-                if self._running < 0 or self._running in self.skipped:
+                if self._running < 0:  # no line of the submission's was run: it is not to blame
+                    self._check_time()
+                    self._starts -= 1
+                    raise InfrastructureError(f"The worker did not begin: {why}") from error
+                if self._running in self.skipped:
                     raise Stopped("crashed", f"The notebook could not be run: {why}.") from error
                 self.skipped[self._running] = why
 

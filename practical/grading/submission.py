@@ -14,7 +14,7 @@ from practical.grading import sandbox
 from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.session import Session
-from practical.grading.verdicts import Stopped, Verdict, judge
+from practical.grading.verdicts import InfrastructureError, Stopped, Verdict, judge
 from practical.grading.wire import plain_text
 
 _MOST_BYTES = 60_000_000  # of a notebook file: with all its figures ours has 13 million
@@ -92,6 +92,7 @@ def read(path: Path) -> Notebook:
 
     Raises:
         UnreadableError: If it is none.
+        InfrastructureError: If this machine cannot read it, whatever it is.
     """
     try:
         if path.is_symlink():
@@ -104,7 +105,7 @@ def read(path: Path) -> Notebook:
     except UnicodeDecodeError as error:
         raise UnreadableError("It is not a text file, so it is no notebook.") from error
     except OSError as error:
-        raise UnreadableError(f"It cannot be read: {error.strerror}.") from error
+        raise InfrastructureError(f"The file cannot be read: {error.strerror}") from error
     if not content.strip():
         raise UnreadableError("The file is empty.")
     try:
@@ -164,6 +165,9 @@ def grade(
         notebook = read(path)
     except UnreadableError as error:
         report.notes.append(str(error))
+        return report
+    except InfrastructureError as error:  # and which of the notebooks it is, nobody knows
+        report.verdicts = dict.fromkeys(EXERCISES, Verdict("infrastructure", str(error)))
         return report
     report.part, report.flags = notebook.part, notebook.flags
     report.notes += notebook.notes
