@@ -9,6 +9,7 @@ import pytest
 
 from practical.grading import classroom, sandbox
 from practical.grading.exercises import EXERCISES
+from practical.grading.handed_in import students
 from tests.attacks.zoo import (
     CELLS,
     FILES,
@@ -71,7 +72,7 @@ def reports(tmp_path_factory):
     (folder / "honest.ipynb").write_text(notebook([IMPORTS, HONEST]))
     (folder / "link.ipynb").symlink_to(folder / "honest.ipynb")
     graded = classroom.grade_all(
-        classroom.students(folder), tmp_path_factory.mktemp("out"), secret="of this test",
+        students(folder), tmp_path_factory.mktemp("out"), secret="of this test",
         limits=LIMITS, again=False, progress=False,
     )  # fmt: skip
     return {one.student.id: one.reports for one in graded}

@@ -1,6 +1,7 @@
 """Reading what is handed in, a class's folder, and what is written about it."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -14,14 +15,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from practical.grading import classroom, reports
+from practical.grading import classroom, reports, session
 from practical.grading.__main__ import main
-from practical.grading.classroom import Graded, Student, Submission
+from practical.grading.classroom import Graded
 from practical.grading.exercises import EXERCISES, QUESTIONS
+from practical.grading.handed_in import Student, Submission, students
 from practical.grading.release import release, strip
 from practical.grading.staging import staging
 from practical.grading.submission import Report, UnreadableError, answers, grade, read, seed
-from practical.grading.verdicts import Verdict
+from practical.grading.verdicts import InfrastructureError, Stopped, Verdict
 from tests.conftest import ROOT
 from tests.oracles import refuses
 
@@ -66,8 +68,6 @@ def test_outputs_are_not_looked_at(tmp_path):
 
 
 def test_what_cannot_be_read_is_said(tmp_path):
-    with pytest.raises(UnreadableError, match="It cannot be read: No such file"):
-        read(tmp_path / "none.ipynb")
     (tmp_path / "folder.ipynb").mkdir()
     os.mkfifo(tmp_path / "pipe.ipynb")
     for name in ("folder", "pipe"):
@@ -123,51 +123,6 @@ def test_cases_are_of_the_secret_the_student_and_the_exercise():
     assert seed("s", "ann", "1.1").random() == draws[0]
 
 
-def test_canvas(tmp_path):
-    for name in (
-        "doejane_LATE_11_900_ExplanationMethods-2.ipynb", "doejane_11_800_ExplanationMethods.ipynb",
-        "doejane_11_801_ModelBias-1.ipynb", "roe_12_700_my homework.ipynb",
-    ):  # fmt: skip
-        write(tmp_path / name, [AREA if "Model" not in name else "def convict(): pass"])
-    (tmp_path / "roe_12_701_notes.pdf").write_text("")
-    jane, roe = classroom.students(tmp_path)
-    assert (jane.id, jane.name, jane.late) == ("11", "doejane", True)
-    assert (roe.id, roe.late) == ("12", False)
-    # What is no notebook of ours counts only where there is no other.
-    write(tmp_path / "doejane_11_999_Untitled.ipynb", ["print(1)"])
-    write(tmp_path / "poe_13_1_Untitled.ipynb", ["print(1)"])
-    jane, _, poe = classroom.students(tmp_path)
-    assert [one.path.name for one in classroom._newest(poe)] == ["poe_13_1_Untitled.ipynb"]
-    newest = sorted(one.path.name for one in classroom._newest(jane))
-    assert newest == [
-        "doejane_11_801_ModelBias-1.ipynb", "doejane_LATE_11_900_ExplanationMethods-2.ipynb",
-    ]  # fmt: skip
-
-
-def test_a_folder_for_each_student(tmp_path):
-    write(tmp_path / "ann" / "a.ipynb", [AREA])
-    write(tmp_path / "ann" / ".ipynb_checkpoints" / "a-checkpoint.ipynb", [AREA])
-    (tmp_path / "bob").mkdir()
-    (tmp_path / "bob" / "hers").symlink_to(tmp_path / "ann")  # a link is not followed
-    write(tmp_path / "carl.ipynb", [AREA])
-    found = {one.id: len(one.submissions) for one in classroom.students(tmp_path)}
-    assert found == {"ann": 1, "bob": 0, "carl": 1}
-
-
-def test_names_that_are_no_text(tmp_path):
-    write(Path(os.fsdecode(os.fsencode(tmp_path) + b"/bj\xf6rn")) / "a.ipynb", [AREA])
-    (student,) = classroom.students(tmp_path)
-    assert student.id == "bj\N{REPLACEMENT CHARACTER}rn"
-    reports.write([Graded(student, [])], tmp_path / "out")
-
-
-def test_a_folder_without_notebooks_is_refused(tmp_path):
-    with refuses("SUBMISSIONS must be a folder, got .*none"):
-        classroom.students(tmp_path / "none")
-    with refuses("SUBMISSIONS must have notebooks .*got none in"):
-        classroom.students(tmp_path)
-
-
 def test_the_secret_is_drawn_once_and_is_its_owners(tmp_path):
     path = tmp_path / "new" / "secret.txt"
     secret = classroom.load_secret(path)
@@ -203,6 +158,9 @@ def test_the_reports(tmp_path):
     assert first["status"] == "answers to grade: 1.A"
     assert (second["1.4"], second["total"]) == ("", "45")
     assert second["status"] == "not graded: 1.4"
+    empty = Graded(Student("bob", "bob", [Submission(ROOT)]), [Report(notes=["It is empty."])])
+    reports.write([empty], tmp_path / "other")
+    assert rows(tmp_path / "other" / "grades.csv")[0]["status"] == "It is empty."
     assert rows(tmp_path / "statuses.csv")[0]["2.1"] == "missing"
     page = (tmp_path / "feedback" / f"{reports.file_name('=cmd()')}.html").read_text()
     assert "<script>" not in page
@@ -215,11 +173,8 @@ def test_points_given_by_hand_are_kept_and_counted(tmp_path):
     reports.write([graded()], tmp_path)
     sheet = rows(tmp_path / "answers.csv")
     assert [row["question"] for row in sheet] == sorted(QUESTIONS)
-    sheet[0] |= {"points": "1.5", "comment": "=good"}
-    with (tmp_path / "answers.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(sheet[0]))
-        writer.writeheader()
-        writer.writerows(sheet)
+    by_hand(tmp_path / "answers.csv", "points", "1.5")
+    by_hand(tmp_path / "answers.csv", "comment", "=good")
     for _ in range(2):
         reports.write([graded()], tmp_path)
         (row,) = rows(tmp_path / "grades.csv")
@@ -229,6 +184,54 @@ def test_points_given_by_hand_are_kept_and_counted(tmp_path):
     (tmp_path / "answers.csv").write_text(text)
     with refuses("points must be a number from 0 to 2 for question 1.A, got '2.5' in row 2"):
         reports.write([graded()], tmp_path)
+
+
+def by_hand(path, column, value):
+    """Write into the sheet's first row, as a person does; 1.A of the first student."""
+    sheet = rows(path)
+    sheet[0][column] = value
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(sheet[0]))
+        writer.writeheader()
+        writer.writerows(sheet)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("Because.", "=Since."), ("", "Because."), ("A  word", "")]
+)
+def test_points_for_another_answer_are_kept_and_a_person_told_to_look(tmp_path, before, after):
+    sheet = tmp_path / "answers.csv"
+
+    def written(words):
+        reports.write([graded("ann", words=words)], tmp_path)
+        (grade,) = rows(tmp_path / "grades.csv")
+        row = rows(sheet)[0]
+        assert (row["points"], grade["1.A"], grade["total"]) == ("2", "2", "42")
+        return row["answer"], row["points are for"], grade["status"]
+
+    reports.write([graded("ann", words=before)], tmp_path)
+    by_hand(sheet, "points", "2")
+    changed = "answers that changed since they were graded: 1.A"
+    shown = after.replace("=", "'=")
+    for _ in range(2):
+        assert written(after) == (shown, before or "(no answer)", changed)
+    assert written(before) == (before, "", "complete")  # a folder of before, by mistake
+    assert written(f"{after}\n ") == (f"{shown}\n ", before or "(no answer)", changed)
+    by_hand(sheet, "points are for", "")  # somebody looked
+    assert written(after) == (shown, "", "complete")
+
+
+def test_a_sheet_of_before_is_read(tmp_path):
+    reports.write([graded("ann")], tmp_path)
+    by_hand(tmp_path / "answers.csv", "points", "2")
+    sheet = rows(tmp_path / "answers.csv")
+    with (tmp_path / "answers.csv").open("w", newline="") as file:
+        columns = ["question", "student", "answer", "points", "comment"]
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(sheet)
+    reports.write([graded("ann")], tmp_path)
+    assert rows(tmp_path / "grades.csv")[0]["status"] == "complete"
 
 
 def test_no_spreadsheet_loses_points(tmp_path):
@@ -260,8 +263,11 @@ def test_gradescope_gets_what_it_wants():
     (first, *_) = reports.gradescope(graded(verdicts=failed))["tests"]
     assert "score" not in first
     assert first["output"] == "The grader failed here; this will be graded again."
+    found = reports.gradescope(graded(verdicts={"1.2": Verdict("passed", "")} | failed))
+    assert found["score"] == 3
+    assert "The grader failed at 1.1: the score is of the rest alone" in found["output"]
     found = reports.gradescope(graded())
-    assert sum(one["score"] for one in found["tests"]) == 40
+    assert found["score"] == sum(one["score"] for one in found["tests"]) == 40
     assert {one["status"] for one in found["tests"]} == {"passed"}
     assert {one["number"][0] for one in found["tests"]} == {"1"}
     assert found["output"] == "A note."
@@ -422,7 +428,7 @@ def test_the_command_grades_a_class_and_does_not_do_so_twice(tmp_path, capsys, m
 def test_stopped_it_begins_nothing_more_and_goes_on_later(tmp_path, monkeypatch):
     for number in range(6):
         write(tmp_path / "class" / f"s{number}" / "a.ipynb", [GOOD])
-    everybody = classroom.students(tmp_path / "class")
+    everybody = students(tmp_path / "class")
     options = {"secret": "s", "level": "none", "jobs": 1, "progress": False}
     begun = []
 
@@ -480,6 +486,28 @@ def test_pytest_grades_one(tmp_path):
     assert "--submission must be a notebook, a file, got" in none.stderr
 
 
+def test_pytest_reports_the_graders_own_failure_as_an_error(tmp_path):
+    path = write(tmp_path / "a.ipynb", [GOOD])
+    (tmp_path / "fails.py").write_text(
+        "from practical.grading import submission\n"
+        "from practical.grading.verdicts import Verdict\n"
+        "found = {'1.7': Verdict('infrastructure', 'The disk is full.'),\n"
+        "    '1.8': Verdict('wrong', ''), '1.9': Verdict('passed', '')}\n"
+        "submission.grade = lambda *_, **__: submission.Report('1', found)\n"
+    )
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-p", "fails", "-p", "no:cacheprovider", "--submission",
+            str(path), "--secret-file", str(tmp_path / "secret.txt"), "--sandbox", "none",
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert "1 failed, 1 passed, 1 error" in done.stdout, done.stderr
+    words = "infrastructure: the grader failed here, and not the answer: The disk is full."
+    assert words in done.stdout
+
+
 def test_who_was_too_slow_beside_others_is_graded_again_alone(tmp_path, monkeypatch):
     for student in ("ann", "bob"):
         write(tmp_path / "class" / student / "a.ipynb", [GOOD])
@@ -491,7 +519,7 @@ def test_who_was_too_slow_beside_others_is_graded_again_alone(tmp_path, monkeypa
         return Report("1", {"1.9": Verdict("timed out" if late else "passed", "")})
 
     monkeypatch.setattr(classroom, "grade", slow)
-    everybody = classroom.students(tmp_path / "class")
+    everybody = students(tmp_path / "class")
     options = {"secret": "s", "level": "none", "jobs": 2, "progress": False}
     for _ in range(2):
         found = classroom.grade_all(everybody, tmp_path / "out", **options)
@@ -510,3 +538,72 @@ def test_a_grade_is_of_the_graders_own_failure_when_it_is(tmp_path, monkeypatch)
     found = submission.grade(path, student="ann", secret="s", staged=tmp_path)
     assert {one.status for one in found.verdicts.values()} == {"infrastructure"}
     assert found.points == {}
+
+
+def test_a_file_that_the_grader_cannot_read_is_graded_when_it_can(tmp_path, monkeypatch):
+    bad = write(tmp_path / "class" / "ann" / "b-2.ipynb", [GOOD])
+    write(tmp_path / "class" / "ann" / "a-1.ipynb", [GOOD])  # an older one does not count for it
+    everybody = students(tmp_path / "class")
+    options = {"secret": "s", "level": "none", "jobs": 1, "progress": False}
+    opened, broken = Path.open, [bad]
+
+    def fails(path, *arguments, **named):
+        if path in broken:
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", fails)
+    for _ in range(2):
+        (found,) = classroom.grade_all(everybody, tmp_path / "out", **options)
+        reports.write([found], tmp_path / "out")
+        (row,) = rows(tmp_path / "out" / "grades.csv")
+        assert {row[one] for one in EXERCISES} == {""}
+        assert row["status"] == f"not graded: {' '.join(EXERCISES)}"
+    broken.clear()
+    (found,) = classroom.grade_all(everybody, tmp_path / "out", **options)
+    assert found.reports[0].points["1.9"] == 2
+
+
+def test_a_worker_that_dies_before_the_first_cell_is_the_graders_failure(staged, monkeypatch):
+    send = session._Worker.send
+
+    def dies(worker, *arguments):
+        worker._process.kill()  # as the host does when its memory is short
+        worker._process.wait()
+        send(worker, *arguments)
+
+    monkeypatch.setattr(session._Worker, "send", dies)
+    exercises = {"1.9": EXERCISES["1.9"]}
+    with session.Session([GOOD], exercises, staged=staged, level="none") as one:
+        for _ in range(2):
+            with pytest.raises(InfrastructureError, match="The worker did not begin"):
+                one.run()
+        assert one._starts == 0
+        monkeypatch.setattr(session._Worker, "send", send)
+        one.run()
+        assert one.there == ["1.9"]
+
+    def late(worker, *arguments):
+        one._ends = 0.0
+        dies(worker, *arguments)
+
+    monkeypatch.setattr(session._Worker, "send", late)
+    with session.Session([GOOD], exercises, staged=staged, level="none") as one:
+        with pytest.raises(Stopped, match="The whole submission took more than 900 seconds"):
+            one.run()
+
+
+def test_with_nothing_changed_no_notebook_is_parsed(tmp_path, monkeypatch):
+    for student in ("ann", "bob"):
+        write(tmp_path / "class" / student / "a.ipynb", [GOOD, f"# {student}"])
+    (tmp_path / "class" / "ann" / "broken.ipynb").write_text("{")
+    monkeypatch.setattr(classroom, "grade", lambda *_, **__: Report("1", {}))
+    everybody = students(tmp_path / "class")
+    options = {"secret": "s", "level": "none", "jobs": 1, "progress": False}
+    first = classroom.grade_all(everybody, tmp_path / "out", **options)
+    monkeypatch.setattr(classroom, "read", None)
+    monkeypatch.setattr(classroom, "grade", None)
+    assert classroom.grade_all(everybody, tmp_path / "out", **options) == first
+    write(tmp_path / "class" / "bob" / "a.ipynb", [GOOD, "# another"])
+    with pytest.raises(TypeError, match="not callable"):  # what changed is
+        classroom.grade_all(everybody, tmp_path / "out", **options)

@@ -1,8 +1,9 @@
-"""What an instructor calls: `python -m practical.grading grade FOLDER`, and `release`."""
+"""What an instructor calls: `python -m practical.grading grade FOLDER`, and others."""
 
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -19,10 +20,18 @@ def main(arguments: list[str] | None = None) -> int:
     one.add_argument("submissions", type=Path, help="Canvas's export, or a folder a student")
     one.add_argument("--out", type=Path, default=Path("build/grades"), metavar="FOLDER")
     one.add_argument("--jobs", type=int, default=os.cpu_count(), help="workers at once")
-    one.add_argument("--sandbox", default="bwrap", choices=("bwrap", "none"))
-    one.add_argument("--secret-file", type=Path, default=Path("grading-secret.txt"))
+    _add_how(one)
     one.add_argument("--gradescope", action="store_true", help="write a results.json for each, too")
     one.set_defaults(run=grade)
+
+    about = "in Gradescope's container: grade what it was given, and write its results.json"
+    one = commands.add_parser(
+        "gradescope", help=about, description=about,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    one.add_argument("--autograder", type=Path, default=Path("/autograder"), metavar="FOLDER")
+    _add_how(one)
+    one.set_defaults(run=gradescope)
 
     about = "write the folder that students get, and a zip of it"
     one = commands.add_parser("release", help=about, description=about)
@@ -40,14 +49,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def _add_how(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--sandbox", default="bwrap", choices=("bwrap", "none"))
+    one.add_argument("--secret-file", type=Path, default=Path("grading-secret.txt"))
+
+
 def grade(options: argparse.Namespace) -> int:
     """Grade a folder of submissions, and write the reports."""
     from practical._inputs import check_count
-    from practical.grading import classroom, reports, sandbox
+    from practical.grading import classroom, handed_in, reports, sandbox
     from practical.grading.verdicts import STATUSES
 
     check_count("--jobs", options.jobs)
-    everybody = classroom.students(options.submissions)
+    everybody = handed_in.students(options.submissions)
     secret = classroom.load_secret(options.secret_file)
     options.out.mkdir(parents=True, exist_ok=True)
     # Before the work, not after it.
@@ -64,6 +78,28 @@ def grade(options: argparse.Namespace) -> int:
     print(", ".join(f"{counted[one]} {one}" for one in STATUSES if one in counted))
     print(f"Wrote grades.csv, statuses.csv, {reports.SHEET} and feedback/ in {options.out}")
     return 1 if counted.get("infrastructure") else 0
+
+
+def gradescope(options: argparse.Namespace) -> int:
+    """Grade one submission, and write what Gradescope reads."""
+    from practical.grading import classroom, handed_in, reports, sandbox
+
+    student = handed_in.gradescope_student(options.autograder)
+    if not options.secret_file.exists():
+        raise ValueError(
+            f"--secret-file must be in the container, got {options.secret_file}, which is not: "
+            "one that is drawn there is gone with it, and the next submission has other cases"
+        )
+    secret = classroom.load_secret(options.secret_file)
+    print(f"sandbox: {sandbox.describe(options.sandbox)}")
+    with tempfile.TemporaryDirectory() as out:
+        (graded,) = classroom.grade_all(
+            [student], Path(out), secret=secret, level=options.sandbox, progress=False
+        )
+    path = options.autograder / "results" / "results.json"
+    reports.write_gradescope(graded, path)
+    print(f"Wrote {path}")
+    return 0
 
 
 def release(options: argparse.Namespace) -> int:

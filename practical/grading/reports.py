@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -14,6 +14,7 @@ from practical._files import atomic_path
 from practical.grading.classroom import Graded
 from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
+from practical.grading.handed_in import Student
 from practical.grading.submission import Report, mark
 from practical.grading.verdicts import Verdict
 
@@ -24,13 +25,29 @@ _GRADER_FAILED = "The grader failed here; this will be graded again."
 _FORMULA = re.compile(r"(^|[\r\n;\t])(?=[=+@\t\r]|-\S)")
 _NO_FORMULA = re.compile(r"(^|[\r\n;\t])'(?=[=+@\t\r]|-\S)")
 _COLUMNS = ("question", "student", "answer", "points", "comment")
+_FOR_ANOTHER = "points are for"  # a column, of the answer that was graded, if it is not this one
 _MISSING = Verdict("missing", "There is no notebook with it.")
+_NO_ANSWER = "(no answer)"
+
+
+class Given(NamedTuple):
+    """What a person gave for an answer."""
+
+    points: str = ""
+    comment: str = ""
+    answer: str = ""  # that they gave it for
+
+    def other_than(self, words: str) -> str:
+        """Return the answer that was graded if it is not this one, up to what spreadsheets do."""
+        graded, now = (_plain(text).split() for text in (self.answer, words))
+        return "" if not self.points or graded == now else self.answer or _NO_ANSWER
 
 
 def write(graded: list[Graded], out: Path) -> dict[str, Any]:
     """Write grades.csv, statuses.csv, answers.csv and feedback/STUDENT.html; return the totals.
 
-    Points that somebody gave in answers.csv are kept, and counted.
+    Points that somebody gave in answers.csv are kept, and counted; where the answer is another one
+    by now, that is said until somebody looked.
     """
     given = read_sheet(out / SHEET, {one.student.id for one in graded})
     rows, statuses, answers = [], [], []
@@ -40,28 +57,33 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
     for one in graded:
         verdicts, words = merged(one.reports)
         marks = {exercise: mark(exercise, verdict) for exercise, verdict in verdicts.items()}
-        by_hand = {q: given.get((one.student.id, q), ("", "")) for q in QUESTIONS}
+        by_hand = {q: given.get((one.student.id, q), Given()) for q in QUESTIONS}
+        before = {q: points.other_than(words[q]) for q, points in by_hand.items()}
         earned = [value for value in marks.values() if value is not None]
-        earned += [float(value) for value, _ in by_hand.values() if value != ""]
-        broken = [e for e, v in verdicts.items() if v.status == "infrastructure"]
-        open_answers = [q for q, (value, _) in by_hand.items() if value == "" and words[q]]
-        status = f"not graded: {' '.join(broken)}" if broken else (
-            f"answers to grade: {' '.join(open_answers)}" if open_answers else "complete"
-        )  # fmt: skip
+        earned += [float(points.points) for points in by_hand.values() if points.points]
+        to_do = {
+            "not graded": [e for e, v in verdicts.items() if v.status == "infrastructure"],
+            "answers to grade": [q for q in QUESTIONS if words[q] and not by_hand[q].points],
+            "answers that changed since they were graded": [q for q in QUESTIONS if before[q]],
+        }
+        told = [f"{what}: {' '.join(which)}" for what, which in to_do.items() if which]
+        told += filter(None, [one.student.without_notebook])
+        told += [" ".join(report.notes) for report in one.reports if not report.verdicts]
         about = {"student": one.student.id, "name": one.student.name}
         about["late"] = "late" if one.student.late else ""
         rows.append(
             about
             | {e: "" if points is None else points for e, points in marks.items()}
-            | {q: value for q, (value, _) in by_hand.items()}
-            | {"total": f"{sum(earned):g}", "status": status}
+            | {q: points.points for q, points in by_hand.items()}
+            | {"total": f"{sum(earned):g}", "status": "; ".join(told) or "complete"}
         )
         flags = sorted({flag for report in one.reports for flag in report.flags})
         look = {"look at": " ".join(flags)}
         statuses.append(about | {e: v.status for e, v in verdicts.items()} | look)
         answers += [
             {"question": q, "student": one.student.id, "answer": words[q]}
-            | {"points": by_hand[q][0], "comment": by_hand[q][1]}
+            | {"points": by_hand[q].points, "comment": by_hand[q].comment}
+            | {_FOR_ANOTHER: before[q]}
             for q in QUESTIONS
         ]
         text = page.render(
@@ -69,7 +91,7 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
             marks=marks, words=words, by_hand=by_hand, total=f"{sum(earned):g}",
             most=sum(e.points for e in [*EXERCISES.values(), *QUESTIONS.values()]),
             notes=[note for report in one.reports for note in report.notes],
-            grader_failed=_GRADER_FAILED,
+            grader_failed=_GRADER_FAILED, nothing=_nothing(one.student),
         )  # fmt: skip
         with atomic_path(feedback / f"{file_name(one.student.id)}.html") as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -94,33 +116,46 @@ def merged(reports: Iterable[Report]) -> tuple[dict[str, Verdict], dict[str, str
     return verdicts, words
 
 
+def _nothing(student: Student) -> str:
+    why = student.without_notebook
+    return why and f"Nothing could be graded: {why}."
+
+
 def gradescope(graded: Graded) -> dict[str, Any]:
-    """Return a student's results as Gradescope's autograder wants them (results.json)."""
+    """Return a student's results as Gradescope's autograder wants them (results.json).
+
+    Without a score of its own a test counts neither way, so the whole has one, whatever came.
+    """
     verdicts, _ = merged(graded.reports)
     # Only what was handed in here: Gradescope has an assignment for each notebook.
-    parts = {report.part for report in graded.reports} or {"1"}
-    tests = [
-        {
-            "number": exercise.id,
-            "name": f"{exercise.id} {exercise.name}",
-        }
-        | _gradescope_result(exercise, verdicts[exercise.id])
-        for exercise in EXERCISES.values()
-        if exercise.id[0] in parts
-    ]
+    parts = {report.part for report in graded.reports}
+    shown = {e: v for e, v in verdicts.items() if e[0] in parts or v.status == "infrastructure"}
+    marks = {e: mark(e, verdict) for e, verdict in shown.items()}
     notes = [note for report in graded.reports for note in report.notes]
-    return {"tests": tests, "output": "\n".join(notes), "visibility": "visible"}
-
-
-def _gradescope_result(exercise: Exercise, verdict: Verdict) -> dict[str, Any]:
-    if verdict.status == "infrastructure":  # without a score it counts neither way
-        return {"output": _GRADER_FAILED}
+    notes += filter(None, [_nothing(graded.student)])
+    if failed := [e for e, points in marks.items() if points is None]:
+        notes.append(
+            f"The grader failed at {', '.join(failed)}: the score is of the rest alone, and is not "
+            "the last word. Please tell the course's staff, who can have it graded again."
+        )
     return {
-        "score": mark(exercise.id, verdict),
-        "max_score": exercise.points,
-        "status": "passed" if verdict.status == "passed" else "failed",
-        "output": f"{verdict.status}: {verdict.message}",
+        "score": sum(points for points in marks.values() if points is not None),
+        "tests": [_gradescope_test(EXERCISES[e], verdict) for e, verdict in shown.items()],
+        "output": "\n".join(notes),
+        "visibility": "visible",
     }
+
+
+def _gradescope_test(exercise: Exercise, verdict: Verdict) -> dict[str, Any]:
+    points = mark(exercise.id, verdict)
+    about = {"number": exercise.id, "name": f"{exercise.id} {exercise.name}"}
+    about |= {"max_score": exercise.points}
+    if points is None:
+        return about | {"output": _GRADER_FAILED}
+    status = "passed" if verdict.status == "passed" else "failed"
+    return about | {
+        "score": points, "status": status, "output": f"{verdict.status}: {verdict.message}",
+    }  # fmt: skip
 
 
 def write_gradescope(graded: Graded, path: Path) -> None:
@@ -130,7 +165,7 @@ def write_gradescope(graded: Graded, path: Path) -> None:
         temporary.write_text(json.dumps(gradescope(graded), indent=1))
 
 
-def read_sheet(path: Path, students: set[str]) -> dict[tuple[str, str], tuple[str, str]]:
+def read_sheet(path: Path, students: set[str]) -> dict[tuple[str, str], Given]:
     """Return the points and comments that were given by hand, by student and question.
 
     Args:
@@ -174,7 +209,9 @@ def read_sheet(path: Path, students: set[str]) -> dict[tuple[str, str], tuple[st
                     "those that are graded: grade the whole class, or into another folder (and "
                     "mind that spreadsheets turn 007 into 7)"
                 )
-            given[key] = value, _plain(row.get("comment") or "")
+            graded = row.get(_FOR_ANOTHER) or row.get("answer") or ""
+            graded = "" if graded.strip() == _NO_ANSWER else _plain(graded)
+            given[key] = Given(value, _plain(row.get("comment") or ""), graded)
     return given
 
 
@@ -226,6 +263,7 @@ blockquote { white-space: pre-wrap }
 </style>
 <h1>{{ student.name }}: {{ total }} of {{ most }} points</h1>
 {% if student.late %}<p>Handed in late.</p>{% endif %}
+{% if nothing %}<p>{{ nothing }}</p>{% endif %}
 {% for note in notes %}<p>{{ note }}</p>{% endfor %}
 <h2>Exercises</h2>
 <table>
@@ -239,9 +277,9 @@ blockquote { white-space: pre-wrap }
 </table>
 <h2>Answers in words</h2>
 {% for id, question in questions.items() %}
-<h3>{{ id }} {{ question.title }}: {{ by_hand[id][0] or "–" }} / {{ question.points }}</h3>
+<h3>{{ id }} {{ question.title }}: {{ by_hand[id].points or "–" }} / {{ question.points }}</h3>
 <blockquote>{{ words[id] or "No answer." }}</blockquote>
-{% if by_hand[id][1] %}<p>{{ by_hand[id][1] }}</p>{% endif %}
+{% if by_hand[id].comment %}<p>{{ by_hand[id].comment }}</p>{% endif %}
 {% endfor %}
 </html>
 """

@@ -10,6 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from practical.grading import classroom
+from practical.grading.handed_in import students
 from tests.attacks.mutants import MUTANTS, mutate
 from tests.attacks.zoo import IMPORTS
 from tests.test_grading_attacks import notebook
@@ -31,7 +32,7 @@ def main() -> int:
                     expected[student, exercise] = mistake or ""
                 (Path(folder) / f"{student}.ipynb").write_text(notebook(cells))
         graded = classroom.grade_all(
-            classroom.students(Path(folder)), Path(folder) / "out", secret="of the mutants"
+            students(Path(folder)), Path(folder) / "out", secret="of the mutants"
         )
     wrong = 0
     for one in graded:
