@@ -89,6 +89,26 @@ def test_cleanup_removes_the_rubbish_and_nothing_else(checkout):
     assert not [*checkout.glob("[!.]*/**/__pycache__"), *checkout.rglob(".ipynb_checkpoints")]
 
 
+@pytest.mark.parametrize("target", ["cleanup", "distclean"])
+def test_cleanup_keeps_the_points_that_a_person_gave_and_says_so(checkout, target):
+    before = files(checkout)
+    mine = {"build/grades/answers.csv", "build/of last year/answers 2.ods"}
+    for name in mine:
+        write(checkout / name)
+    elsewhere = write(checkout.parent / "elsewhere/answers.csv")
+    (checkout / "build/linked").symlink_to(elsewhere.parent)
+    for name in (*RUBBISH, "build/grades/grades.csv", "build/grades/cache/a b.json", "build/-rf/x"):
+        write(checkout / name)
+    for _ in range(2):
+        done = make(checkout, target)
+        assert (done.returncode, done.stderr) == (0, "")
+        said = {f"Left as it is, with points that somebody gave: {name}" for name in mine}
+        assert set(done.stdout.splitlines()) == said
+        assert files(checkout) == before | mine
+    assert {path.name for path in (checkout / "build").iterdir()} == {"grades", "of last year"}
+    assert elsewhere.exists()
+
+
 def test_cleanup_works_where_there_is_nothing_to_clean(checkout):
     before = files(checkout)
     assert make(checkout, "cleanup").returncode == 0
