@@ -1,30 +1,38 @@
 """A class of cheats and accidents, graded as any class is: nobody gains, nobody else loses."""
 
-import dataclasses
 import shutil
 import textwrap
+from dataclasses import replace
+from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
-from practical.grading import classroom, sandbox
+from practical.grading import classroom, sandbox, session
 from practical.grading.exercises import EXERCISES
 from practical.grading.handed_in import students
+from practical.grading.verdicts import judge
 from tests.attacks.zoo import (
+    CALLS,
     CELLS,
     FILES,
+    FRAMES,
     FUNCTIONS,
     HONEST,
     IMPORTS,
     PROMISES,
     STYLES,
+    THIEVES,
+    WIRE,
     function,
 )
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(
     shutil.which("bwrap") is None, reason="bubblewrap is not installed: apt install bubblewrap"
 )
-LIMITS = dataclasses.replace(
+LIMITS = replace(
     sandbox.Limits(),
     cell=6.0,
     call=15.0,
@@ -34,11 +42,24 @@ LIMITS = dataclasses.replace(
     processes=200,
 )
 FIRST = [one for one in EXERCISES.values() if one.id[0] == "1"]
-# Cheat -> the notebook that it is in, and the exercise whose answer it is.
-PLACED = {
-    name: (f"functions-{number // len(FIRST)}", FIRST[number % len(FIRST)].id)
-    for number, name in enumerate(FUNCTIONS)
-}
+SECRET = "the secret of this test"
+# What the worker's limits are called in the module `resource`.
+RESOURCES = {
+    "AS": LIMITS.address_space, "FSIZE": LIMITS.file, "CORE": 0, "NOFILE": LIMITS.open_files,
+    "NPROC": LIMITS.processes,
+}  # fmt: skip
+
+
+def placed() -> dict[str, str]:
+    """Return cheat -> the notebook that it is in, each with one answer of an exercise at most."""
+    asked = [exercise for exercise, _ in FUNCTIONS.values()]
+    return {
+        name: f"functions-{asked[:number].count(exercise)}"
+        for number, (name, (exercise, _)) in enumerate(FUNCTIONS.items())
+    }
+
+
+PLACED = placed()
 
 
 def notebook(cells: list[str]) -> str:
@@ -51,10 +72,12 @@ def reports(tmp_path_factory):
     """Return everybody's report, by student."""
     folder = tmp_path_factory.mktemp("class")
     cheats: dict[str, list[str]] = {}
-    for name, (student, exercise) in PLACED.items():
-        cell = function(EXERCISES[exercise].name, FUNCTIONS[name])
+    for name, (exercise, body) in FUNCTIONS.items():
+        cell = function(EXERCISES[exercise].name, body)
         cell += f"\npractical.check({exercise!r}, {EXERCISES[exercise].name})"
-        cheats.setdefault(student, [IMPORTS]).append(cell)
+        cheats.setdefault(PLACED[name], [IMPORTS]).append(cell)
+    cheats["calls"] = [IMPORTS, HONEST]
+    cheats["calls"] += [function(EXERCISES[one].name, body) for one, (body, _) in CALLS.items()]
     for student, cells in cheats.items():
         (folder / f"{student}.ipynb").write_text(notebook(cells))
     for number, (cell, _) in enumerate(CELLS.values()):
@@ -63,7 +86,8 @@ def reports(tmp_path_factory):
         (folder / f"files-{number}.ipynb").write_bytes(content)
     for number, promise in enumerate(PROMISES.values()):
         # Answers right only if nothing was raised.
-        cell = f"broken = 'it was not looked'\n{IMPORTS}\n{promise}\nbroken = ''\n"
+        cell = f"broken = 'it was not looked'\n{IMPORTS}\nLIMITS = {RESOURCES}\n{promise}\n"
+        cell += "broken = ''\n"
         cell = "try:\n" + textwrap.indent(cell, "    ") + "except BaseException as error:\n"
         cell += "    broken = repr(error)"
         honest = HONEST.replace("    return", "    assert not broken, broken\n    return")
@@ -71,10 +95,12 @@ def reports(tmp_path_factory):
     (folder / "styles.ipynb").write_text(notebook([IMPORTS, *STYLES.values()]))
     (folder / "honest.ipynb").write_text(notebook([IMPORTS, HONEST]))
     (folder / "link.ipynb").symlink_to(folder / "honest.ipynb")
-    graded = classroom.grade_all(
-        students(folder), tmp_path_factory.mktemp("out"), secret="of this test",
-        limits=LIMITS, again=False, progress=False,
-    )  # fmt: skip
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADING_SECRET", SECRET)
+        graded = classroom.grade_all(
+            students(folder), out, secret=SECRET, limits=LIMITS, again=False, progress=False
+        )
     return {one.student.id: one.reports for one in graded}
 
 
@@ -89,12 +115,58 @@ def test_the_honest_ones_marks_are_untouched(reports):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_cheating_function_gains_nothing(reports, name):
-    student, exercise = PLACED[name]
-    (report,) = reports[student]
+    exercise, _ = FUNCTIONS[name]
+    (report,) = reports[PLACED[name]]
     assert report.verdicts[exercise].status in ("wrong", "raised", "crashed", "timed out"), (
         report.verdicts[exercise]
     )
     assert sum(report.points.values()) == 0
+    assert not Path("/tmp/pwned").exists()
+
+
+@pytest.mark.slow
+def test_where_nothing_is_prevented_the_cheats_have_the_right_answer(tmp_path, monkeypatch):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "practical").symlink_to(ROOT / "practical")
+    exercises, cells = {}, [IMPORTS]
+    for number, (exercise, body) in enumerate([*THIEVES.values(), ("1.3", WIRE)]):
+        one = replace(EXERCISES[exercise], id=str(number), name=f"cheat_{number}")
+        exercises[one.id] = one
+        cells.append(function(EXERCISES[exercise].name, body, called=one.name))
+    (case, _) = EXERCISES["1.2"].cases(np.random.default_rng(0))
+    *thieves, reader = exercises.values()
+    send, right = session._Worker.send, np.asarray(reader.reference(**case))
+
+    def also(worker, header, arrays):  # a grader that would send the answer along
+        send(worker, header, arrays)
+        send(worker, {"kind": "right"}, [right])
+
+    with session.Session(cells, exercises, staged=tmp_path / "whole", level="none") as running:
+        for name, one in zip(THIEVES, thieves, strict=True):
+            found = running.call(one, case)
+            np.testing.assert_allclose(found, one.reference(**case), atol=1e-4, err_msg=name)
+        monkeypatch.setattr(session._Worker, "send", also)
+        np.testing.assert_allclose(running.call(reader, case), right, atol=1e-4)
+
+
+def test_in_the_graders_own_process_frames_have_the_right_answer():
+    namespace = {}
+    exec(IMPORTS + function("saliency", FRAMES), namespace)
+    one = EXERCISES["1.2"]
+    found = judge(
+        one, lambda given: namespace["saliency"](*given.values()), np.random.default_rng(0)
+    )
+    assert found.status == "passed"
+
+
+@pytest.mark.slow
+def test_a_call_may_end_its_process_and_the_rest_is_graded(reports):
+    (report,) = reports["calls"]
+    statuses = {one: verdict.status for one, verdict in report.verdicts.items()}
+    expected = dict.fromkeys(statuses, "missing") | {one: said for one, (_, said) in CALLS.items()}
+    assert statuses == expected | {"1.9": "passed"}, report.verdicts
+    assert "NotImplementedError: Differentiation rule for" in report.verdicts["1.2"].message
+    assert "it took more than 1.0 GB of memory" in report.verdicts["1.10"].message
 
 
 @pytest.mark.slow

@@ -2,116 +2,168 @@
 
 IMPORTS = "import os, sys\nimport jax, jax.numpy as jnp, numpy as np\nimport practical\n"
 
-# Cheats in a function: what stands in the body of any exercise's function. `given` holds its
-# arguments, `NAME` its name.
-FUNCTIONS: dict[str, str] = {
-    "an object that equals everything": """
-        class Yes:
-            def __eq__(self, other): return True
-            def __getattr__(self, name): return self
-            def __call__(self, *a, **k): return self
-        return Yes()""",
-    "an array that says it is close": """
-        class Close(np.ndarray):
-            def __sub__(self, other): return np.zeros(self.shape)
-            def __array_ufunc__(self, *a, **k): return True
-        return np.zeros(given[0].shape if hasattr(given[0], "shape") else 3).view(Close)""",
-    "an object whose array is objects": """
-        class Bomb:
-            def __reduce__(self): return os.system, ("touch /tmp/pwned",)
-        return np.array([Bomb()], dtype=object)""",
-    "a pickle": """
-        import pickle
-        return pickle.dumps(os.system)""",
-    "patched numpy": """
-        np.allclose = np.isclose = np.array_equal = lambda *a, **k: True
-        np.abs = lambda *a, **k: np.float64(0)
-        return np.zeros(3)""",
-    "patched jax": """
-        jnp.allclose = jnp.array_equal = lambda *a, **k: True
-        jax.Array.__eq__ = lambda self, other: True
-        return jnp.zeros(3)""",
-    "patched pytest": """
-        import pytest
-        pytest.fail = lambda *a, **k: None
-        sys.modules["_pytest.runner"] = None
-        return None""",
-    "the package's own answer": """
-        from practical import attribution, bias, explainfix, metrics
-        for module in (attribution, metrics, explainfix, bias):
-            if hasattr(module, NAME): return getattr(module, NAME)(*given)""",
-    "the reference through sys.modules": """
+# Cheats in a function: an exercise, and what stands in the body of its function. `given` holds its
+# arguments, `NAME` its name. Each asks for what would do in that exercise, were it not prevented.
+
+# These would have the right answer, and where nothing is prevented they have it.
+THIEVES: dict[str, tuple[str, str]] = {
+    "the package's own answer": ("1.2", """
+        from practical import attribution
+        return getattr(attribution, NAME)(*given)"""),
+    "the module behind it": ("1.3", """
+        from practical.attribution import gradients
+        return getattr(gradients, NAME)(*given)"""),
+    "the reference through sys.modules": ("1.2", """
+        import practical.attribution
         for name, module in list(sys.modules.items()):
             if "exercises" in name or "attribution" in name:
-                found = getattr(module, NAME, None) or module.EXERCISE.reference
-                return found(*given)
-        return None""",
-    "the reference among all objects": """
-        import gc
+                found = getattr(module, NAME, None)
+                if callable(found): return found(*given)"""),
+    "the reference among all objects": ("1.3", """
+        import gc, practical.attribution
         for found in gc.get_objects():
-            if type(found).__name__ == "Exercise": return found.reference(*given)
+            if type(found).__name__ == "Exercise" and found.name == NAME:
+                return found.reference(*given)
             module = getattr(found, "__module__", "") or ""
             if getattr(found, "__name__", "") == NAME and module.startswith("practical.attr"):
-                return found(*given)""",
-    "the caller's frames": """
-        frame = sys._getframe()
-        while frame is not None:
-            for name in ("expected", "reference", "right", "exercise"):
-                if name in frame.f_locals: return frame.f_locals[name]
-            frame = frame.f_back""",
-    "the package's source on the disk": """
-        for root, folders, files in os.walk("/"):
-            folders[:] = [f for f in folders if os.path.join(root, f) not in ("/proc", "/sys")]
-            if root.endswith("practical/attribution") and "gradients.py" in files:
-                sys.path.insert(0, root.removesuffix("practical/attribution"))
-                for name in [n for n in sys.modules if n.startswith("practical")]:
-                    del sys.modules[name]
-                from practical import attribution
-                return getattr(attribution, NAME)(*given)""",
-    "the installed distribution's files": """
+                return found(*given)"""),
+    "the reference's module, by its file": ("1.2", """
+        import importlib.util, practical
+        place = os.path.dirname(practical.__file__)
+        for name in ("saliency", "gradient_x_input"):
+            path = os.path.join(place, "grading", "exercises", name + ".py")
+            spec = importlib.util.spec_from_file_location("mine_" + name, path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            if module.EXERCISE.name == NAME: return module.EXERCISE.reference(*given)"""),
+    "another Python": ("1.2", """
+        import subprocess, tempfile
+        place = tempfile.mkdtemp()
+        given[0].save(place + "/model.safetensors")
+        np.savez(place + "/given.npz", images=given[1], targets=given[2])
+        code = f'''if 1:
+            import numpy as np
+            from practical import attribution
+            from practical.models import Classifier
+            given = np.load({place!r} + "/given.npz")
+            model = Classifier.load({place!r} + "/model.safetensors")
+            found = attribution.{NAME}(model, given["images"], given["targets"])
+            np.save({place!r} + "/found.npy", found)'''
+        # Isolated, it does not look where the worker was told to, but where it is installed.
+        subprocess.run([sys.executable, "-I", "-c", code], check=True)
+        return np.load(place + "/found.npy")"""),
+    "the package's source on the disk": ("1.3", """
+        for top in (os.path.dirname(sys.prefix), "/"):
+            for root, folders, files in os.walk(top):
+                folders[:] = [f for f in folders if f not in ("proc", "sys", "site-packages")]
+                if root.endswith("practical/attribution") and "gradients.py" in files:
+                    sys.path.insert(0, root.removesuffix("practical/attribution"))
+                    for name in [n for n in sys.modules if n.split(".")[0] == "practical"]:
+                        del sys.modules[name]
+                    from practical import attribution
+                    return getattr(attribution, NAME)(*given)"""),
+    "the installed distribution's files": ("1.3", """
         import importlib.metadata
         found = importlib.metadata.distribution("dd2412-practical")
         place = found.read_text("direct_url.json").split("file://")[1].split('"')[0]
         sys.path.insert(0, place)
-        del sys.modules["practical"], sys.modules["practical.attribution"]
+        for name in [n for n in sys.modules if n.split(".")[0] == "practical"]:
+            del sys.modules[name]
         from practical import attribution
-        return getattr(attribution, NAME)(*given)""",
-    "another Python": """
-        import subprocess
-        code = f"from practical import attribution; print(attribution.{NAME})"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        return eval(done.stdout)""",
-    "its own inputs": "        return given[1] if len(given) > 1 else given[0]",
-    "what it reads from the wire": """
-        for number in range(3, 20):
-            try: os.set_blocking(number, False); os.read(number, 1000)
-            except OSError: pass
-        return np.zeros(3)""",
-    "not a number": "        return np.full(np.shape(given[-1]), np.nan)",
-    "infinity that equals itself": "        return float('inf')",
-    "an integer beyond all floats": "        return 10**400",
-    "seven axes": "        return np.zeros((1,) * 7)",
-    "half a gigabyte": "        return np.zeros((8, 8_000_000))",
-    "a generator": "        return (i for i in range(3))",
-    "a list that is deep": """
+        return getattr(attribution, NAME)(*given)"""),
+}  # fmt: skip
+# The right answer of whoever is called by the grader itself, or sent it.
+FRAMES = """
+        frame = sys._getframe()
+        while frame is not None:
+            for name, found in frame.f_locals.items():
+                if name in ("expected", "right"): return found
+                if hasattr(found, "reference"): return found.reference(*given)
+            frame = frame.f_back"""
+WIRE = """
+        import io, time
+        data = b""
+        for _ in range(40):
+            for number in range(3, 20):
+                try:
+                    os.set_blocking(number, False)
+                    data += os.read(number, 1_000_000)
+                except OSError: pass
+            time.sleep(0.01)
+        return np.load(io.BytesIO(data[data.index(b"PK"):]))["0"]"""
+
+# The package's answers are not all that there is to ask for. Where the shape counts it is right:
+# the last argument has a row for each number that is asked for.
+FUNCTIONS: dict[str, tuple[str, str]] = THIEVES | {
+    "the caller's frames": ("1.2", FRAMES),
+    "what it reads from the wire": ("1.3", WIRE),
+    "an object that equals everything": ("1.12", """
+        class Yes:
+            def __eq__(self, other): return True
+            def __getattr__(self, name): return self
+            def __call__(self, *a, **k): return self
+        return Yes()"""),
+    "an array that says it is close": ("1.7", """
+        class Close(np.ndarray):
+            def __sub__(self, other): return np.zeros(self.shape)
+            def __array_ufunc__(self, *a, **k): return np.zeros(self.shape)
+        return np.zeros(len(given[-1])).view(Close)"""),
+    "an object whose array is objects": ("1.12", """
+        class Bomb:
+            def __reduce__(self): return os.system, ("touch /tmp/pwned",)
+        return np.array([Bomb()], dtype=object)"""),
+    "a pickle": ("1.12", """
+        import pickle
+        class Bomb:
+            def __reduce__(self): return os.system, ("touch /tmp/pwned",)
+        return pickle.dumps(Bomb())"""),
+    "patched numpy": ("1.9", """
+        np.allclose = np.isclose = np.array_equal = lambda *a, **k: True
+        np.abs = lambda *a, **k: np.float64(0)
+        return np.zeros(len(given[-1]))"""),
+    "patched jax": ("1.7", """
+        jnp.allclose = jnp.array_equal = lambda *a, **k: True
+        jax.Array.__eq__ = lambda self, other: True
+        return jnp.zeros(len(given[-1]))"""),
+    "patched pytest": ("1.9", """
+        import pytest
+        pytest.fail = lambda *a, **k: None
+        sys.modules["_pytest.runner"] = None
+        return np.zeros(len(given[-1]))"""),
+    "its own inputs": ("1.3", "        return given[1]"),
+    "not a number": ("1.5", "        return np.full(len(given[-1]), np.nan)"),
+    "infinity that equals itself": ("1.5", "        return [float('inf')] * len(given[-1])"),
+    "an integer beyond all floats": ("1.5", "        return [10**400] * len(given[-1])"),
+    "seven axes": ("1.8", "        return np.zeros((1,) * 7)"),
+    "half a gigabyte": ("1.8", "        return np.zeros((8, 8_000_000))"),
+    "a generator": ("1.8", "        return (i for i in range(3))"),
+    "a list that is deep": ("1.10", """
         found = []
         for _ in range(2000): found = [found]
-        return found""",
-    "a text": "        return 'passed'",
-    "an error that cannot be printed": """
+        return found"""),
+    "a text": ("1.10", "        return 'passed'"),
+    "an error that cannot be printed": ("1.10", """
         class Rude(Exception):
             def __str__(self): raise SystemExit
-        raise Rude""",
-    "SystemExit": "        sys.exit(0)",
-    "KeyboardInterrupt": "        raise KeyboardInterrupt",
-    "endless recursion": "        return globals()[NAME](*given)",
-    "the environment": """
-        return [value for name, value in os.environ.items() if "SECRET" in name][0]""",
-    "the grader's modules, patched": """
+        raise Rude"""),
+    "SystemExit": ("1.11", "        sys.exit(0)"),
+    "KeyboardInterrupt": ("1.11", "        raise KeyboardInterrupt"),
+    "endless recursion": ("1.11", "        return globals()[NAME](*given)"),
+    "the grader's modules, patched": ("1.11", """
         import practical.grading.wire as wire, practical.grading.worker as worker
         wire.pack = lambda value, arrays: {"value": "passed"}
         worker.wire.send = lambda *a, **k: None
-        return "passed\"""",
+        return "passed\""""),
+}  # fmt: skip
+
+# What a call may do to its process, and what is said of it. The rest is graded all the same.
+CALLS: dict[str, tuple[str, str]] = {
+    "1.2": ("        return jax.grad(lambda x: jnp.nextafter(x, 2.0).sum())(given[1])", "raised"),
+    "1.7": ("        while True: pass", "timed out"),
+    "1.8": ("        os._exit(0)", "crashed"),
+    "1.10": ("        return [np.ones(30_000_000) for _ in range(1000)]", "crashed"),
+    "1.11": ("        raise NotImplementedError()", "blank"),
+    "1.12": ("        return 1 / 0", "raised"),
 }
 
 # Cheats and accidents in cells: the whole process is theirs. Each comes before an honest `area`,
@@ -210,14 +262,27 @@ PROMISES: dict[str, str] = {
         "assert len(names) > 20, 'nothing is compiled'\n"
         "assert not [n for n in names if 'lambda' in n or 'occlusion' in n or 'saliency' in n]"
     ),
-    "the grader is not there": (
+    "the grader, the tests and what others handed in are not there": (
+        "secret = ('classroom.py', 'grading-secret.txt', 'answers.csv', 'mutants.py', 'zoo.py',\n"
+        "          'test_grading_class.py', 'honest.ipynb', 'instructor.md')\n"
         "found = [os.path.join(r, f) for r, _, fs in os.walk('/') if not r.startswith('/proc')\n"
-        "         for f in fs if f in ('release.py', 'classroom.py', 'grading-secret.txt')\n"
-        "         and 'grading' in os.path.join(r, f)]\nassert not found, found\n"
+        "         for f in fs if f in secret]\nassert not found, found\n"
         "for one in os.listdir('/proc/self/fd'):\n"
         "    link = f'/proc/self/fd/{one}'\n    if os.path.islink(link):\n"
         "        assert os.readlink(link).startswith(('pipe:', '/dev/', '/tmp/', 'anon_inode:')), "
         "os.readlink(link)"
+    ),
+    "limits are set, and it cannot raise them": (
+        "import resource\n"
+        "for name, most in LIMITS.items():\n    kind = getattr(resource, 'RLIMIT_' + name)\n"
+        "    assert resource.getrlimit(kind) == (most, most), (name, resource.getrlimit(kind))\n"
+        "    try:\n        resource.setrlimit(kind, (most + 1, most + 1))\n"
+        "    except (OSError, ValueError):\n        continue\n"
+        "    raise AssertionError(name)"
+    ),
+    "the grader's environment is not its own": (
+        "found = [name for name, value in os.environ.items() if 'SECRET' in name + value.upper()]\n"
+        "assert not found, found"
     ),
     "it is nobody": (
         "status = open('/proc/self/status').read()\n"
@@ -277,9 +342,9 @@ HONEST = (
 )
 
 
-def function(name: str, body: str) -> str:
+def function(name: str, body: str, *, called: str = "") -> str:
     """Return the code of a cheating answer to the exercise whose function has this name."""
     text = body.strip("\n")
-    return f"def {name}(*given, NAME={name!r}):\n" + "\n".join(
+    return f"def {called or name}(*given, NAME={name!r}):\n" + "\n".join(
         line[4:] if line.startswith("        ") else line for line in text.split("\n")
     )
