@@ -13,6 +13,7 @@ import pytest
 from practical import check, predict
 from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
+from practical.grading.submission import seed
 from practical.grading.verdicts import judge
 from tests.attacks.mutants import MUTANTS, mutate
 from tests.conftest import ROOT
@@ -21,6 +22,9 @@ SOURCES = {
     part: (ROOT / "notebooks" / f"{name}.py").read_text()
     for part, name in (("1", "ExplanationMethods"), ("2", "ModelBias"))
 }
+PROPERTIES = [
+    (one.id, found.name) for one in EXERCISES.values() for found in (*one.properties, *one.hidden)
+]
 MISTAKES = [(one.id, mistake.name) for one in EXERCISES.values() for mistake in one.mistakes]
 
 
@@ -81,11 +85,44 @@ def shared(exercise: str) -> Exercise:
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_the_solution_passes_in_the_notebook_and_in_the_grader(exercise, capsys):
     function, call = written(exercise, solution(exercise))
-    found = judge(EXERCISES[exercise], call, np.random.default_rng(0), hidden=True)
-    assert found == ("passed", "All checks passed.", "")
+    for student in ("ann", "bob", "carl"):
+        found = judge(EXERCISES[exercise], call, seed("secret", student, exercise), hidden=True)
+        assert found == ("passed", "All checks passed.", ""), student
     assert check(exercise, function) is function
     words = f"✔ {exercise} {EXERCISES[exercise].name}: Public checks passed.\n"
     assert capsys.readouterr().out == words
+
+
+@pytest.mark.parametrize(("exercise", "name"), PROPERTIES)
+def test_a_property_holds_for_the_right_answer_and_for_no_other(exercise, name):
+    one = EXERCISES[exercise]
+    (asked,) = [found for found in (*one.properties, *one.hidden) if found.name == name]
+    calls = []
+
+    def right(given):
+        calls.append(given)
+        return np.asarray(one.reference(**given))
+
+    assert asked.holds(right, np.random.default_rng(1))
+    before = len(calls) - 1  # only the last call is wrong: where there are two, they disagree
+
+    def wrong(given):
+        found = right(given)
+        return found if len(calls) <= before else 2 * found + 1
+
+    calls.clear()
+    assert not asked.holds(wrong, np.random.default_rng(1))
+
+
+def test_who_is_right_in_the_cases_alone_is_found_by_a_relation():
+    one = EXERCISES["1.9"]
+
+    def area(given):
+        return one.reference(given["fractions"], np.clip(given["scores"], 0, 1))
+
+    assert judge(one, area, np.random.default_rng(0)).status == "passed"
+    found = judge(one, area, np.random.default_rng(0), hidden=True)
+    assert found == ("wrong", f"Not linear in the scores: {one.hidden[0].hint}", "")
 
 
 def test_every_mistake_has_a_mutant():
