@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import importlib.util
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 
@@ -369,6 +371,19 @@ def test_the_released_package_works_without_the_rest(released):
     assert "the cells below use the package's area" in done.stdout
 
 
+def test_the_release_executes_its_notebooks_without_their_sources(released, monkeypatch, tmp_path):
+    _, folder = released
+    spec = importlib.util.spec_from_file_location("released", folder / "notebooks" / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    executed = []
+    monkeypatch.setattr(build, "_execute", lambda path, *_: executed.append(path) or True)
+    assert build.run(None, tmp_path) == 0
+    assert executed == [folder / "ExplanationMethods.ipynb", folder / "ModelBias.ipynb"]
+
+
 needs_bwrap = pytest.mark.skipif(
     shutil.which("bwrap") is None, reason="bubblewrap is not installed: apt install bubblewrap"
 )
@@ -457,6 +472,30 @@ def test_without_a_sandbox_nothing_is_graded_and_the_way_out_is_said(tmp_path, m
     assert "There is no sandbox: bwrap and prlimit" in error
     assert "sudo apt install bubblewrap" in error
     assert "--sandbox=none" in error
+
+
+@needs_bwrap
+@pytest.mark.slow
+def test_the_solutions_have_all_points_and_the_blank_notebooks_none(tmp_path):
+    for source in ROOT.glob("notebooks/[A-Z]*.py"):
+        for student in ("blank", "solved"):
+            (tmp_path / "class" / student).mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / f"{source.stem}.ipynb", tmp_path / "class" / "blank")
+        solved = jupytext.read(source, fmt="py:percent")
+        nbformat.write(solved, tmp_path / "class" / "solved" / f"{source.stem}.ipynb")
+    graded = classroom.grade_all(
+        students(tmp_path / "class"), tmp_path / "out", secret="s", progress=False
+    )
+    reports.write(graded, tmp_path / "out")
+    points = {one.id: str(one.points) for one in EXERCISES.values()}
+    blank, solved = rows(tmp_path / "out" / "grades.csv")
+    assert {one: blank[one] for one in points} == dict.fromkeys(points, "0")
+    assert {one: solved[one] for one in points} == points
+    assert (blank["total"], solved["total"]) == ("0", str(sum(map(int, points.values()))))
+    blank, solved = rows(tmp_path / "out" / "statuses.csv")
+    assert {blank[one] for one in points} == {"blank"}
+    assert {solved[one] for one in points} == {"passed"}
+    assert {report.part for one in graded for report in one.reports} == {"1", "2"}
 
 
 @needs_bwrap
