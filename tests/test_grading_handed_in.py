@@ -9,6 +9,7 @@ import pytest
 from practical.grading import classroom, reports
 from practical.grading.__main__ import main
 from practical.grading.classroom import Graded
+from practical.grading.exercises import EXERCISES
 from practical.grading.handed_in import gradescope_student, students
 from practical.grading.submission import Report, seed
 from practical.grading.verdicts import Verdict
@@ -134,6 +135,24 @@ def test_on_gradescope_each_student_has_cases_of_their_own(tmp_path, monkeypatch
     assert main([*arguments, "--secret-file", str(tmp_path / "none.txt")]) == 1
     assert "--secret-file must be in the container, got" in capsys.readouterr().err
     assert not (tmp_path / "none.txt").exists()
+
+
+def test_on_gradescope_the_graders_failure_is_no_zero(tmp_path, monkeypatch, capsys):
+    folder = autograder(tmp_path / "autograder", [{"id": 1}])
+    write(folder / "submission" / "a.ipynb", [AREA])
+    (tmp_path / "secret.txt").write_text("of this test")
+    found = {one: Verdict("infrastructure", "The disk is full.") for one in ("1.1", "1.2")}
+    monkeypatch.setattr(classroom, "grade", lambda *_, **__: Report("1", found))
+    arguments = ["gradescope", "--autograder", str(folder), "--sandbox", "none"]
+    arguments += ["--secret-file", str(tmp_path / "secret.txt")]
+    assert main(arguments) == 1
+    assert "so no results are written: The disk is full." in capsys.readouterr().err
+    assert not (folder / "results").exists()
+    found["1.1"] = Verdict("passed", "All checks passed.")
+    assert main(arguments) == 0
+    given = json.loads((folder / "results" / "results.json").read_text())
+    assert given["score"] == EXERCISES["1.1"].points
+    assert "The grader failed at 1.2: the score is of the rest alone" in given["output"]
 
 
 @pytest.mark.parametrize("users", [[], None, [{}], [3], "ann"])

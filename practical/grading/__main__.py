@@ -96,6 +96,12 @@ def gradescope(options: argparse.Namespace) -> int:
         (graded,) = classroom.grade_all(
             [student], Path(out), secret=secret, level=options.sandbox, progress=False
         )
+    found = [verdict for report in graded.reports for verdict in report.verdicts.values()]
+    if found and all(verdict.status == "infrastructure" for verdict in found):
+        # Without results Gradescope says that the autograder failed, and gives no zero.
+        raise RuntimeError(
+            f"nothing could be graded, so no results are written: {found[0].message}"
+        )
     path = options.autograder / "results" / "results.json"
     reports.write_gradescope(graded, path)
     print(f"Wrote {path}")
