@@ -215,20 +215,23 @@ def test_what_cannot_be_measured(dataset, model, tmp_path):
 
 def test_a_kill_is_survived(tmp_path):
     """The whole command, killed when two parts are there, and started again."""
+    home = {**os.environ, "PRACTICAL_HOME": str(tmp_path / "home")}
     command = [
         sys.executable, "-m", "practical", "evaluate", "--images", "20", "--repeated", "2",
         "--methods", "edges", "center", "random", "--metrics", "relevance_rank", "pointing_game",
         "--chunk-size", "auto", "--out", str(tmp_path / "out"),
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=ROOT, env=home, **piped)
     deadline = time.monotonic() + 300
     while len(list((tmp_path / "out").glob("parts/*.csv"))) < 2 and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=home, text=True, **piped)
     assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "home/compiled").rglob("jit_*"))  # for the next time
     rows = pd.read_csv(tmp_path / "out/results.csv")
     assert len(rows) == 20 * 3 * 2
     assert not rows.duplicated(["image", "method", "metric"]).any()

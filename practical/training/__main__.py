@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 
+from practical._compiled import keep_compiled
 from practical._files import atomic_path
 from practical.augmentation import AUGMENTATIONS
 from practical.data import Dataset, load_dataset
@@ -128,4 +129,5 @@ Accuracy on {len(validation):,} validation images: {overall:.2%}
 
 
 if __name__ == "__main__":
+    keep_compiled()
     main()
