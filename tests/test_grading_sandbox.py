@@ -1,6 +1,7 @@
 """What the worker gets to see of the package: nothing that answers an exercise, or checks one."""
 
 import ast
+import shutil
 
 import pytest
 
@@ -18,6 +19,15 @@ NO_ANSWERS = {"practical.models.Classifier", "practical.models.architecture.Arch
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory):
     return sandbox.stage(tmp_path_factory.mktemp("staged"))
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_a_python_whose_folder_is_around_the_answers_is_refused(staged, monkeypatch):
+    assert sandbox.problem("bwrap", staged.parent) == ""
+    folders = [*sandbox._python_folders(), ROOT]
+    monkeypatch.setattr(sandbox, "_python_folders", lambda: folders)
+    told = sandbox.problem("bwrap", staged.parent)
+    assert told.startswith(f"the answers in {ROOT / 'practical'} can be read inside")
 
 
 def test_the_worker_gets_no_reference_no_check_and_no_test(staged):

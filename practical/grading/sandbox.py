@@ -118,7 +118,8 @@ def problem(level: str, staged: Path) -> str:
             f"{' and '.join(missing)} cannot be found. On Debian and Ubuntu: "
             "sudo apt install bubblewrap util-linux"
         )
-    look = f"import os, practical.grading; print(os.path.exists({str(_PACKAGE / 'release.py')!r}))"
+    here = str(Path(__file__).resolve())
+    look = f"import os, practical.grading; print(os.path.exists({here!r}))"
     tried = start(
         [sys.executable, "-c", look], level, staged, Limits(), 0,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
