@@ -145,7 +145,7 @@ class _Run:
         self._held: tuple[bytes, Any] = b"", None
         self._predicted: dict[bytes, np.ndarray] = {}
         self.repeated = min(check_count("repeated", repeated), len(dataset))
-        self.chunk_size = check_chunk_size(chunk_size)
+        self.chunk_size: ChunkSize = check_chunk_size(chunk_size)
         self.seed = check_count("seed", seed, least=0)
         self.options = method_options(*dataset.images.shape[1:3])
 
