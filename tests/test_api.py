@@ -200,7 +200,7 @@ ALLOWED = {
     "data": BASE,
     "models": BASE | {"data"},
     "augmentation": set(),
-    "training": BASE | {"_checkpoint", "augmentation", "data", "models"},
+    "training": BASE | {"_checkpoint", "_compiled", "augmentation", "data", "models"},
     "explainfix": BASE | {"_study", "augmentation", "data", "models", "training"},
     "attribution": BASE | {"baselines", "models"},
     "metrics": BASE | {"baselines", "models", "attribution"},
