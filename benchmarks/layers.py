@@ -20,7 +20,7 @@ import machine
 import numpy as np
 import ours
 import torch
-from networks import nhwc_to_nchw, random_images, twins
+from networks import nchw_to_nhwc, nhwc_to_nchw, random_images, twins
 from speed import timed
 from tables import markdown
 from torch import nn
@@ -165,7 +165,7 @@ def whole(model: Any, network: nn.Module, images: np.ndarray, rounds: int) -> Ti
 
 
 def both(
-    ours_: tuple[Callable, tuple[Any, Any]],
+    mine: tuple[Callable, tuple[Any, Any]],
     theirs: tuple[Callable, tuple[Any, Any]],
     slopes: tuple[jax.Array, torch.Tensor],
     rounds: int,
@@ -174,7 +174,7 @@ def both(
 
     The way back starts with what the forward has kept.
     """
-    (function, given), (their_function, their_given) = ours_, theirs
+    (function, given), (their_function, their_given) = mine, theirs
     forward = jit(function)
     pull = jit(lambda maps, other: jax.vjp(lambda maps: function(maps, other), maps)[1])(*given)
     back = jit(lambda pull, slopes: pull(slopes)[0])
@@ -215,7 +215,7 @@ def row(name: str, count: int, times: Times, flops: int) -> list[str]:
 
 
 def nhwc(maps: torch.Tensor) -> jax.Array:
-    return jnp.asarray(maps.permute(0, 2, 3, 1).contiguous().numpy())
+    return jnp.asarray(nchw_to_nhwc(maps))
 
 
 def last(maps: torch.Tensor) -> torch.Tensor:

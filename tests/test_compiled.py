@@ -12,7 +12,7 @@ import pytest
 
 from practical import _memory, attribution, metrics, models
 from tests.conftest import ROOT
-from tests.oracles import Counting, Small, refuses
+from tests.oracles import Counting, Small, only_at_most, refuses
 
 # --- fewer images than a program is there for ----------------------------------------------------
 
@@ -68,21 +68,6 @@ def test_other_weights_and_other_options_are_told_apart(small):
 
 
 # --- chunk_size="auto" ---------------------------------------------------------------------------
-
-
-def only_at_most(most):
-    """Return a model that needs more memory than there is for more than `most` images."""
-
-    def look(images):
-        if len(images) > most:
-            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
-        return np.stack([images.mean((1, 2, 3)), images.max((1, 2, 3))], 1).astype(np.float32)
-
-    def model(images):
-        spec = jax.ShapeDtypeStruct((len(images), 2), jnp.float32)
-        return jax.pure_callback(look, spec, images)
-
-    return model
 
 
 def test_auto_halves_until_it_fits_and_says_so(monkeypatch):

@@ -39,10 +39,8 @@ class _Options(NamedTuple):
 def _convolve(images, kernel, options):
     if not _is_stem(kernel, options):
         return _direct(images, kernel, options)
-    forms = {"cpu": _by_phases, "default": _direct}
-    return lax.platform_dependent(
-        images, kernel, **{name: partial(form, options=options) for name, form in forms.items()}
-    )
+    by_phases, direct = (partial(form, options=options) for form in (_by_phases, _direct))
+    return lax.platform_dependent(images, kernel, cpu=by_phases, default=direct)
 
 
 def _forward(images, kernel, options):
