@@ -26,7 +26,7 @@ _PRESENT = (
     "__init__.py", "_chunks.py", "_compiled.py", "_files.py", "_inputs.py", "_jit.py", "_keys.py",
     "_memory.py", "_outputs.py", "_programs.py", "_rows.py", "_sharding.py", "augmentation.py",
     "baselines.py", "data", "models", "grading/asking.py", "grading/stand_ins.py",
-    "grading/wire.py", "grading/worker.py",
+    "grading/unused.py", "grading/wire.py", "grading/worker.py",
 )  # fmt: skip
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FILTER = "seccomp.bpf"  # in the staged folder

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,8 @@ _LOOK = 0.25  # seconds between two looks at the worker's memory
 class Session:
     """A worker for one submission; use it in a `with` statement.
 
+    Of the `given` cells, the practical's own, it runs those alone that others need.
+
     Attributes:
         skipped: Cell -> why it was left out: it hung, or ended the worker.
         errors: Cell -> what it raised.
@@ -51,8 +53,11 @@ class Session:
         limits: sandbox.Limits | None = None,
         slot: int = 0,
         keep_compiled: bool = False,
+        given: Collection[str] = (),
     ):
         self._sources, self._exercises = sources, exercises
+        ours = {one.strip() for one in given}
+        self._given = [number for number, one in enumerate(sources) if one.strip() in ours]
         self._limits = limits or sandbox.Limits()
         self._start = partial(
             _Worker, level, staged, self._limits, slot, keep_compiled=keep_compiled
@@ -107,7 +112,7 @@ class Session:
         functions = {one.id: one.name for one in self._exercises.values()}
         worker.send(
             {"kind": "run", "sources": self._sources, "skip": sorted(self.skipped)}
-            | {"seconds": self._limits.cell, "functions": functions}
+            | {"given": self._given, "seconds": self._limits.cell, "functions": functions}
         )
         self.errors = {}
         while True:

@@ -6,6 +6,7 @@ that may keep what it compiles. That also shows that a right answer passes on th
 """
 
 import ast
+import functools
 import hashlib
 import re
 import shutil
@@ -64,18 +65,29 @@ def staging(level: str) -> Iterator[Path]:
 def code_version() -> str:
     """Return a checksum of all that decides a grade, but for the submission."""
     digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(str(path.relative_to(_PACKAGE)).encode() + path.read_bytes())
+    for path in (*sorted(_PACKAGE.rglob("*.py")), *_SOURCES.values()):
+        digest.update(str(path.relative_to(_PACKAGE.parent)).encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def solved(part: str) -> list[str]:
+    """Return the code cells of one of the practical's notebooks, with the solutions in them."""
+    notebook = jupytext.read(_SOURCES[part], fmt="py:percent")
+    return [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def given(part: str) -> list[str]:
+    """Return the code cells that students find as they are in the solutions."""
+    return [cell for cell in solved(part) if "### BEGIN SOLUTION" not in cell]
 
 
 def _compiled(staged: Path) -> Path:
     """Grade the solutions, and return the folder with what was compiled for them."""
     folder = staged / sandbox.COMPILED
     folder.chmod(0o777)  # the worker is somebody else
-    for part, path in _SOURCES.items():
-        notebook = jupytext.read(path, fmt="py:percent")
-        cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for part in _SOURCES:
+        cells = solved(part)
         exercises = {one.id: one for one in EXERCISES.values() if one.id[0] == part}
         with Session(cells, exercises, staged=staged, keep_compiled=True) as session:
             for one in exercises.values():
@@ -122,5 +134,4 @@ def _keep(folder: Path, kept: Path) -> None:
 
 def _machine_and_version() -> str:
     """Return what compiled code depends on, as a name."""
-    about = [code_version(), machine(), *(path.read_text() for path in _SOURCES.values())]
-    return hashlib.sha256("\0".join(about).encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{code_version()}\0{machine()}".encode()).hexdigest()[:16]

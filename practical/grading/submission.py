@@ -14,6 +14,7 @@ from practical.grading import sandbox
 from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.session import Session
+from practical.grading.staging import given
 from practical.grading.verdicts import InfrastructureError, Stopped, Verdict, judge
 from practical.grading.wire import plain_text
 
@@ -177,7 +178,13 @@ def grade(
     report.answers = answers(notebook, report.part)
     exercises = {one.id: one for one in EXERCISES.values() if one.id[0] == report.part}
     with Session(
-        notebook.sources, exercises, staged=staged, level=level, limits=limits, slot=slot
+        notebook.sources,
+        exercises,
+        staged=staged,
+        level=level,
+        limits=limits,
+        slot=slot,
+        given=given(report.part),
     ) as session:
         report.verdicts = {
             one.id: _judged(session, one, seed(secret, student, one.id))

@@ -6,7 +6,7 @@ READ and WRITE are file descriptors of the wire. Whoever reads the answers trust
 process says: a student's code lives in it, and may do with it what it likes.
 
     grader                              worker
-    run     sources, skip, seconds
+    run     sources, skip, given, seconds
                                         cell      number, state, error
                                         ran       the exercises that have a function
     call    exercise, function, values
@@ -32,6 +32,7 @@ import numpy as np
 from practical.grading import wire
 from practical.grading.asking import ask, is_blank
 from practical.grading.stand_ins import CHECKED, Absent
+from practical.grading.unused import Names, names, unused
 
 _MOST_TEXT = 2000  # characters of an error that are passed on
 
@@ -81,12 +82,22 @@ class _Notebook:
 
     def run(self, order: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
         """Run the cells, and say what came of each."""
-        functions = order["functions"]
-        for number, source in enumerate(order["sources"]):
-            if number in order["skip"]:
+        functions, seconds = order["functions"], order["seconds"]
+        cells = {
+            number: source
+            for number, source in enumerate(order["sources"])
+            if number not in order["skip"]
+        }
+        known: dict[int, Names] = {}
+        for number, source in cells.items():  # which may end the process, too
+            tell({"kind": "cell", "number": number, "state": "started"})
+            known[number] = self._names(source, seconds)
+        idle = unused(known, [number for number in order["given"] if number in cells])
+        for number, source in cells.items():
+            if number in idle:
                 continue
             tell({"kind": "cell", "number": number, "state": "started"})
-            error = self._cell(source, order["seconds"], functions)
+            error = self._cell(source, seconds, functions)
             tell({"kind": "cell", "number": number, "state": "done", "error": error})
         tell({"kind": "ran", "there": [one for one in functions if one in self._answers]})
 
@@ -112,6 +123,13 @@ class _Notebook:
             if now is not then and callable(now) and not isinstance(now, Absent):
                 self._answers[exercise] = now
                 return
+
+    def _names(self, source: str, seconds: float) -> Names:
+        try:
+            with _deadline(seconds):
+                return names(self._shell.transform_cell(source))
+        except BaseException:  # it will be told when the cell is run
+            return Names(frozenset(), None)
 
     def _cell(self, source: str, seconds: float, functions: dict[str, str]) -> str:
         """Run a cell statement by statement, and return the first error.
