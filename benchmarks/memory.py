@@ -5,7 +5,8 @@
 Each measurement is a process of its own, whose peak resident set is read when it ends. What it
 needs without explaining anything (Python, JAX, the weights, the images) is measured as well.
 Nothing but `practical` is needed. Exits with status 1 if the peak grows with the samples by more
-than the tolerance.
+than the tolerance; with `--batches 16 32 64`, which compares batches in place of samples, if it
+grows with those that take more than one chunk.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", help="by default all of attribution.METHODS")
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batches", type=int, nargs="+", help="compare these, with few samples")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--chunk-size", type=int, default=32)
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
@@ -48,7 +50,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         options.weights = Path(folder) / "resnet50.safetensors"
         write_resnet50(options.weights)
-        return compare(options)
+        return compare_batches(options) if options.batches else compare(options)
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -78,6 +80,31 @@ def compare(options: argparse.Namespace) -> int:
             grown.append(name)
     if grown:
         print(f"\nGROWS beyond {TOLERANCE}: {', '.join(grown)}")
+    return 1 if grown else 0
+
+
+def compare_batches(options: argparse.Namespace) -> int:
+    """Measure each method at each number of images, with few samples, and print the table."""
+    from practical.attribution import METHODS
+
+    options.batches.sort()
+    print("| method | " + " | ".join(f"{batch} images, GB" for batch in options.batches) + " |")
+    print("|---|" + "---|" * len(options.batches), flush=True)
+    grown = []
+    for name in (None, *(options.methods or METHODS)):
+        option, few, _, given = GROWING.get(name, (None, None, None, {}))
+        chosen = {option: few, **given} if option else {}
+        peaks = {}
+        for batch in options.batches:
+            options.batch = batch
+            peaks[batch], _ = measure(options, name, chosen)
+        cells = " | ".join(f"{peak:.2f}" for peak in peaks.values())
+        print(f"| {name or 'no explanation'} | {cells} |", flush=True)
+        whole = [peak for batch, peak in peaks.items() if batch >= options.chunk_size]
+        if whole and not max(whole) <= TOLERANCE * whole[0]:
+            grown.append(name or "no explanation")
+    if grown:
+        print(f"\nGROWS beyond {TOLERANCE} with the chunks: {', '.join(grown)}")
     return 1 if grown else 0
 
 

@@ -59,16 +59,19 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             write_example(Path(folder), case)
             theirs = layouts.load(Path(folder), case.network)
-            found = [run(Path(folder), case, work, theirs, options) for work in options.what]
+            found: list[Result] = []
+            for work in options.what:
+                found.append(run(Path(folder), case, work, theirs, options))
+                if options.out:  # now, so that who stops it has what was measured
+                    measured = [asdict(one) for one in results + found]
+                    saved = {"machine": about, "rates": rates, "results": measured}
+                    options.out.write_text(json.dumps(saved, indent=1) + "\n")
             layouts.forget()
         results += found
         print(f"\n{case.network}, {case.images} images of {case.side}x{case.side} pixels\n")
         throughput = jax.default_backend() != "cpu"
         print("\n".join(warm_table(found, rate, throughput=throughput)))
         print("\n".join(["", *alone_table(found)]), flush=True)
-        if options.out:
-            saved = {"machine": about, "rates": rates, "results": [asdict(r) for r in results]}
-            options.out.write_text(json.dumps(saved, indent=1) + "\n")
     failures = [
         f"{r.case} {r.work}: {who}: {why}" for r in results for who, why in r.failed.items()
     ]

@@ -38,8 +38,9 @@ def jit(
     `per_image` names the positional arguments that have a row an image, if all answers have one,
     too. Where one of them lies on several devices, split along that axis, each device runs the
     program on its own images. A function that names none has its images gathered by XLA as it
-    needs them, so that a sum over images stays one. On one device, a few images less than a program
-    was compiled for are filled up to as many. A static `chunk_size` may be "auto".
+    needs them, so that a sum over images stays one. On one device, somewhat fewer images than a
+    program was compiled for are filled up to as many (`_rows.py`). A static `chunk_size` may be
+    "auto".
 
     `precision` is that of products, unless whoever calls the function has asked for another by
     `jax.default_matmul_precision`. A GPU's own default rounds what goes into a product to ten bits

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from practical import _memory, attribution, metrics, models
+from practical._rows import Rows
 from tests.conftest import ROOT
 from tests.oracles import Counting, Small, only_at_most, refuses
 
@@ -40,6 +41,18 @@ def test_a_much_shorter_batch_is_not_filled_up(small, monkeypatch):
     assert attribution.gradient(small, images[:5], targets[:5]).shape == (5, 7, 9, 3)
     with pytest.raises(AssertionError, match="were filled up"):
         attribution.gradient(small, images[:7], targets[:7])
+
+
+@pytest.mark.parametrize(("platform", "least"), [("cpu", 43), ("gpu", 8)])
+def test_how_much_shorter_depends_on_the_device(monkeypatch, platform, least):
+    rows, images = Rows([True]), np.arange(64.0)
+    rows.note("program", 64)
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    for count in (1, least - 1, least, 63, 64):
+        (filled,) = rows.fill([images[:count]], count, "program")
+        assert len(filled) == (count if count < least else 64)
+        np.testing.assert_array_equal(filled[:count], images[:count])
+        assert set(filled[count:]) <= {images[count - 1]}
 
 
 def test_filled_up_batches_have_random_numbers_of_their_own_images(small):
