@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 )
 LIMITS = replace(
     sandbox.Limits(),
-    cell=6.0,
+    cell=10.0,  # to look at 200,000 files takes 2, and more when they were not read before
     call=15.0,
     submission=240.0,
     memory=1 << 30,
@@ -185,7 +185,8 @@ def test_a_cell_breaks_nothing_but_itself(reports, name):
 @pytest.mark.parametrize("name", PROMISES)
 def test_the_sandbox_is_what_it_is_said_to_be(reports, name):
     (report,) = reports[f"promises-{list(PROMISES).index(name)}"]
-    assert report.verdicts["1.9"].status == "passed", report
+    found = report.verdicts["1.9"]
+    assert found.status == "passed", found.message
 
 
 @pytest.mark.slow

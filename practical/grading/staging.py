@@ -65,8 +65,10 @@ def staging(level: str) -> Iterator[Path]:
 def code_version() -> str:
     """Return a checksum of all that decides a grade, but for the submission."""
     digest = hashlib.sha256()
-    for path in (*sorted(_PACKAGE.rglob("*.py")), *_SOURCES.values()):
-        digest.update(str(path.relative_to(_PACKAGE.parent)).encode() + path.read_bytes())
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(str(path.relative_to(_PACKAGE)).encode() + path.read_bytes())
+    for part in _SOURCES:  # not their words: who mends a sentence has not to grade again
+        digest.update("\0".join(solved(part)).encode())
     return digest.hexdigest()
 
 

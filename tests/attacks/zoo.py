@@ -265,12 +265,14 @@ PROMISES: dict[str, str] = {
     "the grader, the tests and what others handed in are not there": (
         "secret = ('classroom.py', 'grading-secret.txt', 'answers.csv', 'mutants.py', 'zoo.py',\n"
         "          'test_grading_class.py', 'honest.ipynb', 'instructor.md')\n"
-        "found = [os.path.join(r, f) for r, _, fs in os.walk('/') if not r.startswith('/proc')\n"
-        "         for f in fs if f in secret]\nassert not found, found\n"
+        "found = []\nfor place, folders, files in os.walk('/'):\n    if place == '/':\n"
+        "        folders[:] = set(folders) - {'proc', 'sys', 'usr'}  # a third of all files\n"
+        "    found += [os.path.join(place, one) for one in files if one in secret]\n"
+        "assert not found, found\n"
         "for one in os.listdir('/proc/self/fd'):\n"
-        "    link = f'/proc/self/fd/{one}'\n    if os.path.islink(link):\n"
-        "        assert os.readlink(link).startswith(('pipe:', '/dev/', '/tmp/', 'anon_inode:')), "
-        "os.readlink(link)"
+        "    try:\n        link = os.readlink(f'/proc/self/fd/{one}')\n"
+        "    except FileNotFoundError:\n        continue  # closed since, as the folder's own is\n"
+        "    assert link.startswith(('pipe:', '/dev/', '/tmp/', 'anon_inode:')), link"
     ),
     "limits are set, and it cannot raise them": (
         "import resource\n"
