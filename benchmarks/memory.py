@@ -78,9 +78,7 @@ def compare(options: argparse.Namespace) -> int:
         )
         if not ratio <= TOLERANCE:
             grown.append(name)
-    if grown:
-        print(f"\nGROWS beyond {TOLERANCE}: {', '.join(grown)}")
-    return 1 if grown else 0
+    return status(grown, "samples")
 
 
 def compare_batches(options: argparse.Namespace) -> int:
@@ -103,9 +101,14 @@ def compare_batches(options: argparse.Namespace) -> int:
         whole = [peak for batch, peak in peaks.items() if batch >= options.chunk_size]
         if whole and not max(whole) <= TOLERANCE * whole[0]:
             grown.append(name or "no explanation")
+    return status(grown, "chunks")
+
+
+def status(grown: list[str], what: str) -> int:
+    """Return the exit status, and say whose peak grew."""
     if grown:
-        print(f"\nGROWS beyond {TOLERANCE} with the chunks: {', '.join(grown)}")
-    return 1 if grown else 0
+        print(f"\nGROWS beyond {TOLERANCE} with the {what}: {', '.join(grown)}")
+    return int(bool(grown))
 
 
 def write_resnet50(path: Path) -> None:

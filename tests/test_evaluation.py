@@ -70,17 +70,9 @@ def test_the_chunk_size_reaches_every_metric(dataset, monkeypatch):
     images = np.asarray(dataset.images[:5])[:, ::8, ::8]
     keys, maps = jax.random.split(jax.random.key(0), 5), images.mean(-1)
     context = Context(
-        only_at_most(4),
-        METHODS["center"].heatmap,
-        images,
-        np.zeros(5, int),
-        maps,
-        None,
-        None,
-        None,
-        keys,
-        4,
-    )
+        only_at_most(4), METHODS["center"].heatmap, images, np.zeros(5, int), maps,
+        None, None, None, keys, 4,
+    )  # fmt: skip
     asking = {name: measure for name, measure in MEASURES.items() if measure.calls}
     assert "road" in asking
     for measure in asking.values():

@@ -144,22 +144,17 @@ def test_a_worker_runs_the_given_cells_that_others_need(staged, cells, raised):
         assert session.there == ["1.9"]
 
 
-def test_a_cell_that_ends_the_process_when_it_is_read_is_left_out(staged):
+def test_a_cell_that_ends_the_process_when_it_is_read_is_left_out(tmp_path):
     """None is known for CPython 3.11 in as few characters as a cell may have."""
-    text = (staged / "practical" / "grading" / "unused.py").read_text()
-    dies = text.replace(
-        "    try:\n", "    if 'die' in code:\n        import os; os._exit(1)\n    try:\n"
-    )
+    reader = sandbox.stage(tmp_path) / "grading" / "unused.py"
+    text = reader.read_text()
+    dies = text.replace("    try:\n", "    if 'die' in code:\n        os._exit(1)\n    try:\n")
     assert dies != text
-    (staged / "practical" / "grading" / "unused.py").write_text(dies)
+    reader.write_text(dies.replace("import ast\n", "import ast\nimport os\n"))
+    exercises = {"1.9": EXERCISES["1.9"]}
     cells = [IMPORTS, PICTURE, "die = 1", AREA]
-    try:
-        with Session(
-            cells, {"1.9": EXERCISES["1.9"]}, staged=staged, level="none", given=[PICTURE]
-        ) as session:
-            session.run()
-            assert session.skipped == {2: "it ended its process"}
-            assert session.errors == {}
-            assert session.there == ["1.9"]
-    finally:
-        (staged / "practical" / "grading" / "unused.py").write_text(text)
+    with Session(cells, exercises, staged=tmp_path, level="none", given=[PICTURE]) as session:
+        session.run()
+        assert session.skipped == {2: "it ended its process"}
+        assert session.errors == {}
+        assert session.there == ["1.9"]

@@ -178,14 +178,9 @@ def grade(
     report.answers = answers(notebook, report.part)
     exercises = {one.id: one for one in EXERCISES.values() if one.id[0] == report.part}
     with Session(
-        notebook.sources,
-        exercises,
-        staged=staged,
-        level=level,
-        limits=limits,
-        slot=slot,
+        notebook.sources, exercises, staged=staged, level=level, limits=limits, slot=slot,
         given=given(report.part),
-    ) as session:
+    ) as session:  # fmt: skip
         report.verdicts = {
             one.id: _judged(session, one, seed(secret, student, one.id))
             for one in exercises.values()
