@@ -1,6 +1,6 @@
 """Hold `practical` against torchvision, number by number.
 
-Every activation of five networks with random weights, and the gradient of a logit with respect to
+Every activation of seven networks with random weights, and the gradient of a logit with respect to
 the pixels. Exits with status 1 if anything differs by more than rounding explains. README.md says
 what the columns mean and where the tolerances come from.
 """
@@ -26,6 +26,8 @@ NETWORKS = {
     "resnet18": (2, 72, 72),
     "resnet34": (2, 97, 75),
     "resnet50": (1, 224, 224),
+    "resnet101": (1, 72, 72),
+    "resnet152": (1, 72, 72),
     "resnext50_32x4d": (2, 96, 96),
     "wide_resnet50_2": (1, 96, 96),
 }
