@@ -55,7 +55,7 @@ def jit(
 
     @functools.cache
     def compiled(mesh: Mesh | None, options: bool) -> Callable:
-        program = _with_products(function, precision)
+        program = with_products(function, precision)
         return jax.jit(
             program if mesh is None else on_own_images(program, mesh, own),
             static_argnames=tuple(static_argnames),
@@ -112,7 +112,9 @@ def jit(
     return call
 
 
-def _with_products(function: Callable, precision: str) -> Callable:
+def with_products(function: Callable, precision: str) -> Callable:
+    """Return `function` with products of `precision`, unless whoever calls it asked for another."""
+
     @functools.wraps(function)
     def traced(*args, **kwargs):
         asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from practical._files import atomic_path, fingerprint
+from practical._jit import as_argument, as_model, with_products
 
 
 @contextlib.contextmanager
@@ -82,6 +85,24 @@ def fingerprints(**datasets: Any) -> dict[str, list]:
         name: [*one.images.shape, fingerprint([np.asarray(one.images), one.labels])]
         for name, one in datasets.items()
     }
+
+
+def fingerprint_model(model: Callable, image: tuple[int, ...]) -> str:
+    """Return what tells a model from any other: checksums of its arrays and of its program.
+
+    The program is that of one image of shape `image`. In it is what is no array: an architecture, a
+    precision, and all of a plain function with what it has closed over. So another process knows
+    the model again, as it would not by a function's own hash, which is of a place in memory. What a
+    program does outside of JAX (`jax.pure_callback`) is not seen.
+    """
+    arrays, structure = jax.tree.flatten(as_argument(model))
+
+    def logits(arrays, images):
+        return as_model(jax.tree.unflatten(structure, arrays))(images)
+
+    program = jax.jit(with_products(logits, "float32"))
+    text = program.lower(arrays, jax.ShapeDtypeStruct((1, *image), jnp.float32)).as_text()
+    return f"{fingerprint(arrays)} {fingerprint(np.frombuffer(text.encode(), np.uint8))}"
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -28,7 +29,7 @@ from practical.evaluation import (
 from practical.evaluation import run as running
 from practical.evaluation.measures import Context
 from practical.metrics import bootstrap_interval, holm, permutation_test
-from practical.models import load_model
+from practical.models import load_model, with_precision
 from tests.oracles import only_at_most, refuses
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,6 +182,84 @@ def test_methods_may_be_added_and_nothing_else_changed(dataset, model, tmp_path)
     (tmp_path / "settings.json").unlink()
     with refuses("holds results without settings"):
         run(dataset, model, tmp_path, **options)
+
+
+WEIGHTS = np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
+
+
+def brightest(images):
+    """Answer by each colour's mean."""
+    return images.mean((1, 2))
+
+
+def darkest(images):
+    return -images.mean((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (brightest, darkest),
+        (with_precision(brightest, "bfloat16"), with_precision(darkest, "bfloat16")),
+        (with_precision(brightest, "bfloat16"), with_precision(brightest, "float32")),
+        (
+            lambda images: images.mean((1, 2)) * np.float32(2),
+            lambda images: images.mean((1, 2)) * 3,
+        ),
+    ],
+    ids=["functions", "in a precision", "of a precision", "closed over"],
+)
+def test_another_model_without_arrays_is_refused(first, second, dataset, tmp_path):
+    options = {"measures": ["relevance_rank"], "methods": ["center"]}
+    run(dataset, first, tmp_path, **options)
+    with refuses("holds results of other settings.*model"):
+        run(dataset, second, tmp_path, **options)
+
+
+def test_the_same_arrays_in_another_network_are_refused(dataset, model, tmp_path):
+    options = {"measures": ["relevance_rank"], "methods": ["center"]}
+    run(dataset, model, tmp_path, **options)
+    architecture = replace(model.architecture, pool=not model.architecture.pool)
+    for other in (replace(model, architecture=architecture), with_precision(model, "bfloat16")):
+        with refuses("holds results of other settings.*model"):
+            run(dataset, other, tmp_path, **options)
+    with (
+        refuses("holds results of other settings.*precision: float32 there, tensorfloat32 here"),
+        jax.default_matmul_precision("tensorfloat32"),
+    ):
+        run(dataset, model, tmp_path, **options)
+
+
+def test_a_plain_function_goes_on_in_another_process(tmp_path):
+    """Where it lies in memory, and where what it has closed over does, is not what it is."""
+    program = """
+import sys
+import numpy as np
+from practical.data import load_dataset
+from practical.evaluation import evaluate, run
+
+held, measure = [bytes(int(sys.argv[2]))] * 2, run._Run.measure
+weights = np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
+
+def model(images):
+    return images.mean((1, 2)) @ weights
+
+def counted(self, step, columns):
+    print("measured")
+    return measure(self, step, columns)
+
+run._Run.measure = counted
+options = {"methods": ["center"], "measures": ["relevance_rank"], "progress": False}
+evaluate(load_dataset("shapes", count=20), model, sys.argv[1], **options)
+"""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "out"), size], cwd=ROOT, text=True,
+            check=True, stdout=subprocess.PIPE,
+        ).stdout
+        for size in ("10", "5000000")
+    ]  # fmt: skip
+    assert [output.count("measured") for output in outputs] == [2, 0]
 
 
 def test_two_at_once(dataset, model, tmp_path):

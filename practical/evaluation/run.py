@@ -22,7 +22,7 @@ from practical import metrics
 from practical._files import atomic_path, fingerprint
 from practical._inputs import ChunkSize, check_chunk_size, check_count
 from practical._sharding import device_mesh, spread
-from practical._study import study_folder, write_rows
+from practical._study import fingerprint_model, study_folder, write_rows
 from practical.attribution import METHODS, Method
 from practical.data import Dataset, mosaics
 from practical.evaluation.choices import choose_measures, choose_methods, method_options
@@ -168,12 +168,17 @@ class _Run:
 
     def settings(self, columns: Sequence[str]) -> dict[str, Any]:
         """Return all that a row depends on, but for the method."""
+        image = self.dataset.images.shape[1:]
+        asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
         return {
             "dataset": self.dataset.name,
             "images": list(self.dataset.images.shape),
             "content": fingerprint([np.asarray(self.dataset.images[:8]), self.dataset.labels]),
-            "model": f"{type(self.model).__name__} {fingerprint(self.model)}",
-            "shuffled": fingerprint(self.shuffled) if self.shuffled is not None else None,
+            "model": f"{type(self.model).__name__} {fingerprint_model(self.model, image)}",
+            "shuffled": (
+                None if self.shuffled is None else fingerprint_model(self.shuffled, image)
+            ),
+            "precision": asked or "float32",  # of the explanations' and metrics' own products
             "metrics": list(columns),
             "options": self.options,
             "repeated": self.repeated,
