@@ -31,6 +31,7 @@ class Rows:
 
     def key(self, args: Sequence[Any], static: Mapping[str, Any]) -> Any:
         """Return what tells one program from another, but for the number of rows."""
+        asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
         shapes = tuple(
             (leaf.shape[1:] if rows else leaf.shape, leaf.dtype)
             if isinstance(leaf, jax.Array | np.ndarray)
@@ -38,7 +39,7 @@ class Rows:
             for arg, rows in zip(args, self._per_image, strict=False)
             for leaf in jax.tree.leaves(arg)
         )
-        return jax.tree.structure(args), shapes, tuple(sorted(static.items()))
+        return jax.tree.structure(args), shapes, asked, tuple(sorted(static.items()))
 
     def fill(self, args: Sequence[Any], count: int | None, key: Any) -> Sequence[Any]:
         """Return the arguments with as many rows as the program of `key` was compiled for."""
@@ -65,4 +66,7 @@ def _repeat_last(leaf: Any, more: int) -> Any:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], more, axis=0)])
     array = np.asarray(leaf)  # so that nothing is compiled for it
-    return np.concatenate([array, np.repeat(array[-1:], more, axis=0)])
+    filled = np.concatenate([array, np.repeat(array[-1:], more, axis=0)])
+    # Who has put the others on a device of their own wants the answer there.
+    chosen = isinstance(leaf, jax.Array) and leaf.committed
+    return jax.device_put(filled, leaf.sharding) if chosen else filled

@@ -1,7 +1,7 @@
 """What test_scale.py runs in processes of its own: JAX counts its devices once, when it starts.
 
 python -m tests.scaling devices FOLDER
-python -m tests.scaling process FOLDER PORT PROCESSES PROCESS [DIES_AT]
+python -m tests.scaling process FOLDER PORT PROCESSES PROCESS DIES_AT [SIGNAL]
 """
 
 import json
@@ -98,7 +98,18 @@ def on_many_devices(out: Path) -> None:
         answer = answers[f"many {name}"] = call(Small.random(0), jax.device_put(IMAGES, spread))
         lie_on[name] = len(answer.sharding.device_set)
     np.savez(out / "answers.npz", **{name: np.asarray(array) for name, array in answers.items()})
-    found = {"lie_on": lie_on, "communication": communication()}
+    # Twelve rows are filled up to the sixteen that are compiled.
+    elsewhere = jax.device_put(IMAGES, jax.devices()[1])
+    last = [attribution.gradient(Small.random(0), elsewhere[:n], TARGETS[:n]) for n in (16, 12)]
+    own = jax.grad(lambda images: Small.random(0)(images).sum())(
+        jax.device_put(IMAGES, NamedSharding(meshes[0], PartitionSpec("images")))
+    )
+    found = {
+        "lie_on": lie_on,
+        "communication": communication(),
+        "filled": [device.id for maps in last for device in maps.devices()],
+        "own gradient": len(own.sharding.device_set),
+    }
     (out / "found.json").write_text(json.dumps(found))
 
     some = {"methods": ["saliency", "random"], "measures": MEASURES}
@@ -112,14 +123,16 @@ def on_many_devices(out: Path) -> None:
         rows.to_csv(out / f"{name}.csv", index=False)
 
 
-def as_a_process(out: Path, port: int, count: int, index: int, dies_at: int) -> None:
+def as_a_process(
+    out: Path, port: int, count: int, index: int, dies_at: int, by: int = signal.SIGKILL
+) -> None:
     """Take part in a benchmark, and be killed at the start of a certain step."""
     measure, begun = running._Run.measure, []
 
     def dies(self, step, columns):
         begun.append(step)
         if len(begun) == dies_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
         return measure(self, step, columns)
 
     running._Run.measure = dies

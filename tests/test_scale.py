@@ -70,6 +70,14 @@ def test_answers_stay_where_they_were_computed(on_eight):
     assert {name for name, count in lie_on.items() if count == 8} == set(lie_on) - on_the_host
 
 
+def test_a_batch_that_is_filled_up_stays_on_its_device(on_eight):
+    assert json.loads((on_eight / "found.json").read_text())["filled"] == [1, 1]
+
+
+def test_a_gradient_that_the_user_takes(on_eight):
+    assert json.loads((on_eight / "found.json").read_text())["own gradient"] == 8
+
+
 def test_no_device_waits_for_another(on_eight):
     assert json.loads((on_eight / "found.json").read_text())["communication"] == []
 
@@ -127,10 +135,11 @@ def test_lost_processes_lose_nothing(on_one, tmp_path):
 
 
 def test_who_is_left_finishes(on_one, tmp_path):
-    port = free_port()
-    both = [start("process", tmp_path, port, 2, index, 4 * index) for index in range(2)]
+    """The other one is asked to end, as by `kill` or by Slurm, and does."""
+    port, by = free_port(), int(signal.SIGTERM)
+    both = [start("process", tmp_path, port, 2, index, 4 * index, by) for index in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, -signal.SIGKILL], outputs
+    assert [process.returncode for process in both] == [0, -by], outputs
     assert "152 rows, 17 steps" in outputs[0]  # its ten, and the seven that the other has left
     rows = pd.read_csv(tmp_path / "results.csv")
     pd.testing.assert_frame_equal(rows, on_one, rtol=1e-5, atol=1e-5)
@@ -233,8 +242,10 @@ def test_process_0_that_says_nothing(team):
 @pytest.mark.parametrize(
     ("coordinator", "options", "message"),
     [
-        ("node1", {}, "coordinator must be HOST:PORT of process 0, or \"auto\".*got 'node1'"),
+        ("node1", {}, "coordinator must be HOST:PORT of process 0.*got 'node1'"),
         ("node1:http", {}, "coordinator must be HOST:PORT"),
+        ("node1:99999", {}, "with a port from 1 to 65535, or .auto.*got 'node1:99999'"),
+        ("node1:0", {}, "with a port from 1 to 65535"),
         ("node1:80", {}, "processes and process must be given with coordinator node1:80"),
         ("node1:80", {"processes": 2}, "processes and process must be given"),
         ("node1:80", {"processes": 2, "process": 2}, "process must be from 0 to 1, got 2"),

@@ -63,6 +63,8 @@ def join(
     known = _check_join(coordinator, processes, process)
     check_count("timeout", timeout)
     jax.config.update("jax_enable_recoverability", True)
+    # JAX would catch SIGTERM (kill, timeout, scancel, the end of a job's time) for whoever asks it.
+    jax.config.update("jax_enable_preemption_service", False)
     who = f" as process {process} of {processes}" if known else ""
     # JAX waits for the others for five minutes, and then it aborts.
     print(f"Joining the processes at {coordinator}{who}", file=sys.stderr)
@@ -92,10 +94,10 @@ def _check_join(coordinator: str, processes: int | None, process: int | None) ->
             )
         return {}
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(
-            'coordinator must be HOST:PORT of process 0, or "auto" under Slurm and the like, got '
-            f"{coordinator!r}"
+            "coordinator must be HOST:PORT of process 0, with a port from 1 to 65535, or "
+            f'"auto" under Slurm and the like, got {coordinator!r}'
         )
     if processes is None or process is None:
         raise ValueError(
