@@ -13,10 +13,11 @@ from functools import partial
 
 import jax
 import numpy as np
+import pandas as pd
 
 from practical.attribution import METHODS, superpixels
 from practical.attribution.gradients import _gradient
-from practical.evaluation import MEASURES, method_options
+from practical.evaluation import MEASURES, method_options, summarise
 from practical.models import new_resnet
 from practical.models.predict import _apply
 
@@ -69,6 +70,7 @@ def main() -> None:
     print(f"| gradients, {options.devices} devices | {gradients:,} | {hours[1]:.1f} |")
     print(f"| both | | {sum(hours):.1f} |")
     print(f"| superpixels, {options.devices} cores | 2 | {hours_of_superpixels:.1f} |")
+    print(f"| intervals and tests of the report, process 0 alone | | {hours_of_the_report():.1f} |")
 
 
 def calls_a_second(call, seconds: float) -> float:
@@ -87,12 +89,32 @@ def calls_an_image(size: int) -> tuple[int, int]:
     given = method_options(size, size)
     counts = [method.calls(size, **given.get(name, {})) for name, method in METHODS.items()]
     measuring = sum(
-        size + 1 if name.endswith("_rise") else m.calls  # RISE's protocol: a step for each row
-        for name, m in MEASURES.items()
-        if m.needs not in LEFT_OUT and not m.repeats
+        size + 1 if name.endswith("_rise") else MEASURES[name].calls  # RISE: a step for each row
+        for name in metrics_of_all_images()
     )
     forwards, gradients = map(sum, zip(*counts, strict=True))
     return forwards + len(METHODS) * measuring, gradients
+
+
+def metrics_of_all_images() -> list[str]:
+    return [name for name, m in MEASURES.items() if m.needs not in LEFT_OUT and not m.repeats]
+
+
+def hours_of_the_report() -> float:
+    """Return what `summarise` takes: one metric's values of all images, times the metrics."""
+    names = metrics_of_all_images()
+    values = np.random.default_rng(0).random(IMAGES * len(METHODS))
+    rows = pd.DataFrame(
+        {
+            "image": np.tile(np.arange(IMAGES), len(METHODS)),
+            "method": np.repeat([*METHODS], IMAGES),
+            "metric": names[0],
+            "value": values,
+        }
+    )
+    start = time.perf_counter()
+    summarise(rows)
+    return len(names) * (time.perf_counter() - start) / 3600
 
 
 if __name__ == "__main__":

@@ -201,11 +201,26 @@ def test_the_key_decides_the_signs():
     assert permutation_test(*pair, key=jax.random.key(7)).p_value != found.p_value
 
 
+@pytest.mark.parametrize("count", [7, 40], ids=["all signs", "drawn signs"])
+def test_a_column_is_a_test_of_its_own(count):
+    first, second = np.stack([two(seed, count) for seed in range(6)], -1)
+    first[:, 2] = second[:, 2]
+    found = permutation_test(first.reshape(count, 2, 3), second.reshape(count, 2, 3), samples=999)
+    alone = [permutation_test(first[:, i], second[:, i], samples=999) for i in range(6)]
+    expected = np.reshape([pair.p_value for pair in alone], (2, 3))
+    np.testing.assert_array_equal(found.p_value, expected)
+    assert expected[0, 2] == 1 > expected[0, 0]
+    differences = np.reshape([pair.difference for pair in alone], (2, 3))
+    np.testing.assert_allclose(found.difference, differences, rtol=1e-6)
+
+
 def test_bad_arguments_of_permutation_test():
     first, second = two(0, 5)
-    with refuses(r"first must have shape \(images\), at least two of each, got \(1,\)"):
+    with refuses(r"first must have shape \(images, ...\), at least two of each, got \(1,\)"):
         permutation_test(first[:1], second[:1])
-    with refuses(r"second must have shape \(images\).*got \(5, 1\)"):
+    with refuses(r"second must have shape \(images, ...\), at least two of each, got \(\)"):
+        permutation_test(first, second[0])
+    with refuses(r"second must have first's shape.*: \(5,\), got \(5, 1\)"):
         permutation_test(first, second[:, None])
     with refuses(r"second must have first's shape, value by value.*: \(5,\), got \(4,\)"):
         permutation_test(first, second[:4])

@@ -50,11 +50,9 @@ def summarise(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.D
         others = [m for m in table.columns if m != _CONTROL]
         p = pd.Series(np.nan, index=table.columns)
         if _CONTROL in table and others and len(values) > 1:
-            tests = [
-                permutation_test(table[m].to_numpy(), table[_CONTROL].to_numpy(), key=key).p_value
-                for m in others
-            ]
-            p[others] = np.asarray(holm(np.asarray(tests, np.float32)))
+            control = np.repeat(table[[_CONTROL]].to_numpy(), len(others), axis=1)
+            tests = permutation_test(table[others].to_numpy(), control, key=key)
+            p[others] = np.asarray(holm(tests.p_value))
         tables.append(
             pd.DataFrame(
                 {

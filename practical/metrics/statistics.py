@@ -25,8 +25,8 @@ class Interval(NamedTuple):
 class Comparison(NamedTuple):
     """How two methods differ over the same images."""
 
-    difference: Float[Array, ""]  # mean of first - second
-    p_value: Float[Array, ""]  # of a difference so large if the methods were exchangeable
+    difference: Float[Array, "..."]  # mean of first - second
+    p_value: Float[Array, "..."]  # of a difference so large if the methods were exchangeable
 
 
 class Agreement(NamedTuple):
@@ -71,8 +71,8 @@ def bootstrap_interval(
 
 
 def permutation_test(
-    first: Float[ArrayLike, " images"],
-    second: Float[ArrayLike, " images"],
+    first: Float[ArrayLike, "images ..."],
+    second: Float[ArrayLike, "images ..."],
     *,
     samples: int = 10_000,
     key: Array | None = None,
@@ -86,13 +86,15 @@ def permutation_test(
     Means count as equal if rounding the values could have made the difference between them.
 
     Args:
-        first: (N,) one value an image, N at least 2.
-        second: (N,) of the same images.
+        first: (N, ...) one row an image, N at least 2; each column is a test of its own, and all
+            have the same signs. Many tests together take little longer than one.
+        second: (N, ...) of the same images.
         samples: Choices of signs looked at; memory does not grow with them.
         key: Decides the random ones; by default `jax.random.key(0)`.
 
     Returns:
-        The mean of `first - second`, and the two-sided p-value, above 0 and at most 1.
+        The mean of `first - second` over the images, and the two-sided p-value, above 0 and at
+        most 1, of each test: (...).
 
     Raises:
         ValueError: If the values are not of the same two or more images, there is a NaN, or an
@@ -103,19 +105,20 @@ def permutation_test(
         P-values Should Never Be Zero, Statistical Applications in Genetics and Molecular
         Biology 9, 2010.
     """
-    a, b = _pair(first, second, axes=1)
+    a, b = _pair(first, second, "images", more=True)
     samples, random = check_count("samples", samples), generator(key)
     count = len(a)
     differences = a - b
-    observed = abs(differences.sum())
     # The values came rounded to their precision, and a sum of N terms is rounded N times.
-    slack = _precision(first, second) * (abs(a) + abs(b)).sum()
-    slack += count * np.finfo(np.float64).eps * abs(differences).sum()
+    slack = _precision(first, second) * (abs(a) + abs(b)).sum(0)
+    slack += count * np.finfo(np.float64).eps * abs(differences).sum(0)
+    least = (abs(differences.sum(0)) - slack).ravel()
+    columns = differences.reshape(count, -1)
     exact = count < 63 and 2**count <= samples
     signs = _all_signs(count) if exact else _random_signs(count, samples, random)
-    extreme = sum(np.count_nonzero(abs(block @ differences) >= observed - slack) for block in signs)
-    p_value = extreme / 2**count if exact else (1 + extreme) / (1 + samples)
-    return Comparison(_float32(differences.mean()), _float32(p_value))
+    extreme = np.sum([(abs(block @ columns) >= least).sum(0) for block in signs], axis=0)
+    p_values = extreme / 2**count if exact else (1 + extreme) / (1 + samples)
+    return Comparison(_float32(differences.mean(0)), _float32(p_values.reshape(slack.shape)))
 
 
 def holm(
@@ -187,7 +190,7 @@ def rank_agreement(
     References:
         Kendall, The Treatment of Ties in Ranking Problems, Biometrika 33, 1945.
     """
-    a, b = _pair(first, second, axes=2)
+    a, b = _pair(first, second, "images, methods")
     _check_level(level)
     samples, random = check_count("samples", samples), generator(key)
     count, methods = a.shape
@@ -207,20 +210,24 @@ def _check_level(level: float) -> None:
         raise ValueError(f"level must be between 0 and 1, got {level!r}")
 
 
-def _pair(first: ArrayLike, second: ArrayLike, *, axes: int) -> tuple[np.ndarray, np.ndarray]:
+def _pair(
+    first: ArrayLike, second: ArrayLike, named: str, *, more: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Return both in double precision, checked to be of the same images (and methods)."""
-    shape = np.shape(first)
-    wanted = ("images", "images, methods")[axes - 1]
+    axes = 1 + named.count(",")
     for name, values in (("first", first), ("second", second)):
-        if len(np.shape(values)) != axes or min(np.shape(values)) < 2:
+        shape = np.shape(values)
+        right = len(shape) >= axes if more else len(shape) == axes
+        if not right or min(shape[:axes]) < 2:
             raise ValueError(
-                f"{name} must have shape ({wanted}), at least two of each, got {np.shape(values)}"
+                f"{name} must have shape ({named}{', ...' * more}), at least two of each, "
+                f"got {shape}"
             )
         check_finite(values, name)
-    if np.shape(second) != shape:
+    if np.shape(second) != np.shape(first):
         raise ValueError(
-            f"second must have first's shape, value by value of the same {wanted}: {shape}, "
-            f"got {np.shape(second)}"
+            f"second must have first's shape, value by value of the same {named}: "
+            f"{np.shape(first)}, got {np.shape(second)}"
         )
     return np.asarray(first, np.float64), np.asarray(second, np.float64)
 
