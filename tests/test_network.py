@@ -50,6 +50,24 @@ def test_logits_and_gradients_are_the_plain_networks(size, options):
         np.testing.assert_allclose(found, expected, rtol=0, atol=max(1e-4 * rms, 1e-5))
 
 
+def test_second_derivatives_go_in_reverse():
+    model = random_classifier(stage_sizes=(1,), widths=(2,), stem_stride=2, pool=True)
+    image, direction = np.random.default_rng(0).random((2, 1, 6, 5, 3), np.float32)
+
+    def slope(of):
+        def penalty(image):  # ReLUs are linear; the squared gradient is not
+            return (jax.grad(lambda image: of(image)[0, 0] ** 2)(image) * direction).sum()
+
+        return penalty
+
+    found = jax.grad(slope(model))(image)
+    expected = jax.grad(slope(lambda image: plain.plain_logits(model, image)))(image)
+    assert jnp.abs(expected).max() > 0
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * jnp.abs(expected).max())
+    with pytest.raises(TypeError, match="forward-mode autodiff"):
+        jax.hessian(lambda image: model(image)[0, 0])(image)
+
+
 def pool_by_xla(maps):
     edges = ((0, 0), (1, 1), (1, 1), (0, 0))
     return lax.reduce_window(maps, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), edges)

@@ -35,7 +35,9 @@ class Classifier:
     """A callable from images (B, H, W, 3) in [0, 1] to logits (B, C), in inference mode.
 
     Normalisation is inside. Being a pytree, it passes through `jax.jit` as an argument, and
-    another set of weights never compiles anew.
+    another set of weights never compiles anew. Derivatives go in reverse (`jax.grad`, `jax.vjp`,
+    also one inside of another, as in `jax.jacrev(jax.grad(...))`): its convolutions and its pool
+    have gradients of their own, through which JAX cannot go forward (`jax.jvp`, `jax.hessian`).
     """
 
     architecture: Architecture
