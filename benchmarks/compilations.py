@@ -5,7 +5,9 @@
 Executes the notebook's source twice, each time in a new process, with an empty `PRACTICAL_HOME`
 before the first, and prints seconds, programs and programs found. What the first process finds, it
 has compiled itself: exits with status 1 if it asked for a program more than `MOST` times again, as
-a loop does that compiles anew what it has. Needs `practical` alone; takes ten minutes on 2 cores.
+a loop does that compiles anew what it has, or compiled a function for more than `KINDS` kinds of
+arrays, as a loop does whose arrays have ever other shapes. Needs `practical` alone; takes ten
+minutes on 2 cores.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST = 3  # some cells define a function anew, once for each of few models
+KINDS = 30  # of one function's arrays; those of `jnp` serve all others
 
 
 def main() -> int:
@@ -33,22 +36,26 @@ def main() -> int:
     if options.execute:
         print(json.dumps(execute(Path(options.execute))))
         return 0
-    worst = 0
-    print("| notebook | run | seconds | of them compiling | programs | found | most often again |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    bad = False
+    print(
+        "| notebook | run | seconds | of them compiling | programs | found | most often again "
+        "| most kinds |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in options.notebooks:
         with tempfile.TemporaryDirectory() as home:
             for run in ("first", "second"):
                 found = in_a_process(ROOT / "notebooks" / f"{name}.py", Path(home))
-                cells = [found[key] for key in ("seconds", "compiling", "programs", "hits")]
-                print(f"| {name} | {run} |", " | ".join(f"{one:.0f}" for one in cells), end=" | ")
                 again = found["again"] if run == "first" else {}
-                print(max(again.values(), default=""), "|", flush=True)
-                worst = max(worst, *again.values(), 0)
-                for program, times in sorted(again.items(), key=lambda pair: -pair[1]):
-                    if times > MOST:
-                        print(f"{times} times again: {program}", file=sys.stderr)
-    return int(worst > MOST)
+                cells = [round(found[key]) for key in ("seconds", "compiling", "programs", "hits")]
+                cells += [max(again.values(), default=""), max(found["kinds"].values())]
+                print(f"| {name} | {run} |", " | ".join(map(str, cells)), "|", flush=True)
+                wrong = [f"{n} times again: {program}" for program, n in again.items() if n > MOST]
+                wrong += [f"{n} kinds: {kind}" for kind, n in found["kinds"].items() if n > KINDS]
+                for line in wrong:
+                    print(line, file=sys.stderr)
+                bad |= bool(wrong)
+    return int(bad)
 
 
 def in_a_process(source: Path, home: Path, **options: str) -> dict:
@@ -75,12 +82,14 @@ def execute(source: Path) -> dict:
     from matplotlib import pyplot as plt
 
     found: collections.Counter[str] = collections.Counter()
+    kinds: collections.Counter[str] = collections.Counter()
     total: collections.Counter[str] = collections.Counter()
 
     class Listen(logging.Handler):
         def emit(self, record):
             text = record.getMessage()
-            total["programs"] += text.startswith("Compiling")
+            if compiling := re.match(r"Compiling (\S+) with global shapes", text):
+                kinds[compiling[1]] += 1
             # JAX's cache of programs knows them by all that they are.
             if hit := re.match(r"Persistent compilation cache hit for '.*' with key '(.*)'", text):
                 found[hit[1]] += 1
@@ -102,7 +111,8 @@ def execute(source: Path) -> dict:
     return {
         "seconds": time.monotonic() - start,
         "compiling": total["/jax/core/compile/backend_compile_duration"],
-        "programs": total["programs"],
+        "programs": kinds.total(),
+        "kinds": kinds,
         "hits": sum(found.values()),
         "again": found,
     }

@@ -34,6 +34,11 @@ def test_no_loop_compiles_again_what_it_has(executed):
     assert found["hits"] < 0.05 * found["programs"]
 
 
+def test_no_loop_compiles_for_ever_other_arrays(executed):
+    _, found = executed
+    assert {name: n for name, n in found["kinds"].items() if n > compilations.KINDS} == {}
+
+
 def test_its_programs_are_kept(executed):
     home, found = executed
     assert len(list((home / "compiled").rglob("jit_*-cache"))) > 0.9 * found["programs"]
