@@ -112,6 +112,105 @@ def test_rows_and_columns(capsys):
     assert "rows and columns exchanged" in said(capsys, "1.10", swapped)[1]
 
 
+# --- answers that were taken for right, and fail in the notebook --------------------------------
+
+
+def deletion(count=lambda step, steps, pixels: round(step * pixels / steps), by_value=False):
+    """Return an answer to 1.8 that counts the pixels otherwise, or goes by their values."""
+
+    def deletion_curve(model, images, targets, heatmaps, steps):
+        flat = -np.reshape(heatmaps, (len(images), -1))
+        place = flat.argsort(axis=1).argsort(axis=1)
+        color, scores = images.mean((1, 2), keepdims=True), []
+        for step in range(steps + 1):
+            most = count(step, steps, flat.shape[1])
+            gone = place < most
+            if by_value and most:
+                gone = flat <= np.sort(flat, axis=1)[:, most - 1 : most]
+            mask = gone.reshape(np.shape(heatmaps))[..., None]
+            logits = predict(model, np.where(mask, color, images))
+            scores.append(jax.nn.softmax(logits)[np.arange(len(images)), targets])
+        return np.stack(scores, 1)
+
+    return deletion_curve
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        lambda step, steps, pixels: round(step * pixels / steps),
+        lambda step, steps, pixels: step * pixels // steps,
+        lambda step, steps, pixels: int(np.ceil(step * pixels / steps)),
+    ],
+    ids=["rounded", "down", "up"],
+)
+def test_a_curve_that_ends_without_a_picture_is_right(capsys, count):
+    assert said(capsys, "1.8", deletion(count))[1].endswith(" Public checks passed.")
+
+
+def test_a_curve_that_leaves_pixels_is_wrong(capsys):
+    left = deletion(lambda step, steps, pixels: step * (pixels // steps))
+    assert "Not a curve that ends without a picture" in said(capsys, "1.8", left)[1]
+
+
+def test_pixels_of_equal_values_do_not_go_all_at_once(capsys):
+    words = said(capsys, "1.8", deletion(by_value=True))[1]
+    assert "Not a curve of k / steps of the pixels where values are equal" in words
+
+
+def test_an_answer_that_writes_into_what_it_is_given_is_told(capsys):
+    right = deletion()
+
+    def deletion_curve(model, images, targets, heatmaps, steps):
+        curve = right(model, images.copy(), targets, heatmaps, steps)
+        images[:] = 0
+        return curve
+
+    words = said(capsys, "1.8", deletion_curve)[1]
+    assert words.endswith(
+        "passed. But it writes into `images`, which the cells below use again: work on a copy."
+    )
+
+
+def test_a_baseline_may_be_one_for_all_images_or_one_for_each(capsys):
+    def completeness_gap(model, images, targets, baseline, attributions):
+        rows = np.arange(len(images))
+        start = predict(model, baseline[None])[0, targets]
+        return attributions.sum((1, 2, 3)) - (predict(model, images)[rows, targets] - start)
+
+    assert "✘ 1.5 completeness_gap: It raised " in said(capsys, "1.5", completeness_gap)[1]
+
+    def integrated_gradients(model, images, targets, baseline, steps):
+        baselines = baseline[None] if baseline.ndim == 3 else baseline
+        given = zip(images, baselines, targets, strict=False)  # ends with the shorter one
+        maps = [
+            EXERCISES["1.4"].reference(model, image[None], target[None], one, steps)[0]
+            for image, one, target in given
+        ]
+        return np.stack(maps)
+
+    words = said(capsys, "1.4", integrated_gradients)[1]
+    assert "The shape of what it returns is (1, 7, 7, 3), and should be (2, 7, 7, 3)" in words
+
+
+def test_an_area_is_no_mean_height(capsys):
+    def area(fractions, scores):
+        return np.trapezoid(scores, fractions, axis=1) / (fractions[-1] - fractions[0])
+
+    assert "This looks like a mean height" in said(capsys, "1.9", area)[1]
+
+
+def test_an_attribute_is_not_the_notebooks_variable(capsys, monkeypatch):
+    monkeypatch.setitem(globals(), "features", np.zeros(3))
+
+    def grad_cam(model, images, targets):
+        return np.asarray(model.features(images)).sum(-1)
+
+    words = said(capsys, "1.6", grad_cam)[1]
+    assert words.startswith("✘ 1.6")
+    assert "It reads" not in words
+
+
 images = np.zeros((2, 4, 4, 3), np.float32)
 
 

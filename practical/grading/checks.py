@@ -1,5 +1,6 @@
 """The line under an exercise: is this answer right, and if not, what is the matter?"""
 
+import dis
 import functools
 import inspect
 import os
@@ -48,9 +49,10 @@ def check(exercise: str, answer: Any) -> Callable:
             f"answer must be the function {asked.name} that exercise {asked.id} asks for, got a "
             f"{type(answer).__name__}: check({asked.id!r}, {asked.name})"
         )
+    written: set[str] = set()
     verdict = judge(
         asked,
-        lambda given: _call(answer, asked.in_order(given)),
+        lambda given: _call(answer, asked.in_order(given), written),
         np.random.default_rng(_PUBLIC_SEED),
     )
     borrowed = _borrowed(answer)
@@ -64,6 +66,11 @@ def check(exercise: str, answer: Any) -> Callable:
     words = [verdict.message]
     if verdict.status in ("wrong", "raised"):
         words += _globals_read(answer)
+    elif written:
+        words.append(
+            f"But it writes into {_listed(written)}, which the cells below use again: work on a "
+            "copy."
+        )
     usable = verdict.status in ("passed", "wrong")
     if verdict.status == "wrong":
         words.append("The cells below use it as it is.")
@@ -75,14 +82,18 @@ def check(exercise: str, answer: Any) -> Callable:
     return answer if usable else asked.reference
 
 
-def _call(answer: Callable, given: Arguments) -> Any:
+def _call(answer: Callable, given: Arguments, written: set[str]) -> Any:
+    """Call an answer, and add the names of the arguments that it has written into to `written`."""
     # An answer that writes into its arguments must not change what the next one gets.
-    own = {
-        name: value.copy() if isinstance(value, np.ndarray) else value
-        for name, value in given.items()
-    }
+    arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
+    own = {**given, **{name: value.copy() for name, value in arrays.items()}}
     try:
-        return ask(answer, own)
+        found = ask(answer, own)
+        written |= {
+            name for name, value in arrays.items()
+            if not np.array_equal(own[name], value, equal_nan=value.dtype.kind == "f")
+        }  # fmt: skip
+        return found
     except Exception as error:
         if is_blank(error):
             raise Stopped("blank", "It is not filled in yet.") from error
@@ -120,19 +131,26 @@ def _borrowed(answer: Callable) -> set[str]:
             found.add(name)
         elif callable(value) and id(value) not in seen and not where.startswith("practical"):
             seen.add(id(value))
-            mentioned = list(_mentioned(value))
-            todo += mentioned
-            if any(one == "practical" for one, _ in mentioned):  # `practical.attribution`
-                found |= {one for one, _ in mentioned if one in ABSENT}
+            todo += _mentioned(value)
+            names = {name for code in _codes(value) for name in code.co_names}
+            if "practical" in names:  # `practical.attribution`
+                found |= names.intersection(ABSENT)
     return found
 
 
 def _mentioned(function: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the names in a function's code, and what the notebook has of each."""
-    function = _inmost(function)
-    if isinstance(function, FunctionType):
-        for name in sorted(set(_names(function.__code__))):
-            yield name, function.__globals__.get(name)
+    """Yield the notebook's names that a function reads, and what each of them is.
+
+    The features in `model.features` are the model's, whatever the notebook calls so.
+    """
+    names = {
+        str(step.argval)
+        for code in _codes(function)
+        for step in dis.get_instructions(code)
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+    for name in sorted(names):
+        yield name, _inmost(function).__globals__.get(name)
 
 
 def _inmost(function: Any) -> Any:
@@ -150,8 +168,11 @@ def _listed(names: set[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names))
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
+def _codes(function: Any) -> Iterator[CodeType]:
+    """Yield a function's code, and that of the functions inside of it."""
+    function = _inmost(function)
+    todo = [function.__code__] if isinstance(function, FunctionType) else []
+    while todo:
+        code = todo.pop()
+        yield code
+        todo += [constant for constant in code.co_consts if isinstance(constant, CodeType)]

@@ -183,6 +183,9 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
             ("(scores[:, :-1] + scores[:, 1:]) / 2", "scores[:, 1:]")
         ],
         "a trapezoidal rule with a width of 1": [("ends @ np.diff(fractions)", "ends.sum(axis=1)")],
+        "a mean height, the area over the width of the whole curve": [
+            ("@ np.diff(fractions)", "@ np.diff(fractions) / np.ptp(fractions)")
+        ],
         "one area of all curves": [
             (
                 "return ends @ np.diff(fractions)",

@@ -1,6 +1,6 @@
 """The exercises: a file for each, which is all that grading it needs.
 
-A file defines `EXERCISE`; docs/instructor.md says how to add one.
+A file defines `EXERCISE`, and its name is in no list: it is found.
 """
 
 from importlib import import_module

@@ -13,6 +13,7 @@ def _draw(rng: np.random.Generator) -> list[dict]:
     return [
         {"fractions": uneven, "scores": rng.random((3, 6))},
         {"fractions": np.linspace(0, 1, 5), "scores": rng.random((1, 5))},
+        {"fractions": np.linspace(0.1, 0.7, 4), "scores": rng.random((2, 4))},
     ]
 
 
@@ -51,6 +52,11 @@ EXERCISE = Exercise(
             "a trapezoidal rule with a width of 1",
             "Give the rule the fractions, too.",
             lambda fractions, scores: np.trapezoid(scores, axis=1),
+        ),
+        Mistake(
+            "a mean height, the area over the width of the whole curve",
+            "Add up the pieces' areas, and divide by nothing.",
+            lambda fractions, scores: _area(fractions, scores) / np.ptp(fractions),
         ),
         Mistake(
             "one area of all curves",

@@ -10,9 +10,10 @@ from practical.grading.exercises import _cases
 
 def _draw(rng: np.random.Generator) -> list[dict]:
     cases = []
-    for case in (_cases.explained(rng, 3), _cases.explained(rng, 1, classes=4)):
+    # One baseline for all images, and one for each.
+    for case, axes in ((_cases.explained(rng, 3), 3), (_cases.explained(rng, 2, classes=4), 4)):
         shape = case["images"].shape
-        case["baseline"] = 0.3 * rng.random(shape[1:], np.float32)
+        case["baseline"] = 0.3 * rng.random(shape[-axes:], np.float32)
         case["attributions"] = rng.normal(0, 0.05, shape).astype(np.float32)
         # Too much is given away in one image, and too little in the next.
         wanted = rng.uniform(0.5, 2, len(case["images"])) * (-1) ** np.arange(len(case["images"]))

@@ -58,6 +58,31 @@ def _wrong(**parts):
     return lambda **given: _curve(**given, **parts)
 
 
+def _nothing_left(call: Call, rng: np.random.Generator) -> bool:
+    """48 pixels do not go in 7 equal steps, and yet all of them are gone at the end."""
+    while True:
+        case = _draw(rng)[1]
+        by_six = _curve(case["model"], case["images"], case["targets"], case["heatmaps"], 8)[0]
+        if abs(by_six[7] - by_six[8]) > 0.03:  # so it can be seen whether the last six are left
+            found = np.asarray(call(case | {"steps": 7}), np.float64)[0]
+            return bool(abs(found[-1] - by_six[8]) < 0.01)
+
+
+def _as_many(call: Call, rng: np.random.Generator) -> bool:
+    """Half of the pixels are gone at step 2 of 4, also where most have the same value."""
+    while True:
+        case = _draw(rng)[1] | {"steps": 4}
+        # Twelve stand out. Of the others any twelve may be gone at step 2, and not all of them.
+        high = case["heatmaps"] > np.quantile(case["heatmaps"], 0.75)
+        ties = np.stack([*rng.random((20, 48)), *np.linspace([0, 1], [1, 0], 48).T])
+        orders = 2 * high + ties.reshape(-1, *high.shape[1:])
+        images, targets = (np.repeat(case[name], len(orders), 0) for name in ("images", "targets"))
+        curves = _curve(case["model"], images, targets, orders, 4)
+        if np.abs(curves[:, 2] - curves[:, 4]).min() > 0.05:
+            found = np.asarray(call(case | {"heatmaps": np.float32(high)}), np.float64)[0]
+            return bool(abs(found[2] - found[4]) > 0.01 > abs(found[4] - curves[0, 4]))
+
+
 def _cumulative(call: Call, rng: np.random.Generator) -> bool:
     """All that is gone stays gone, and at the end nothing is left of the picture."""
     case = _draw(rng)[0]
@@ -120,6 +145,20 @@ EXERCISE = Exercise(
             lambda model, images, targets, heatmaps, steps: _curve(
                 model, images, targets, np.abs(heatmaps), steps
             ),
+        ),
+    ),
+    properties=(
+        Property(
+            "a curve that ends without a picture",
+            "at k = steps all pixels are gone, also when `steps` does not divide their number. "
+            "Count them by round(k * pixels / steps), and not by k times a rounded step.",
+            _nothing_left,
+        ),
+        Property(
+            "a curve of k / steps of the pixels where values are equal",
+            "many pixels of a map may have one value (0 in Grad-CAM's), and must not go all at "
+            "once: go by their place in the order, and not by their value.",
+            _as_many,
         ),
     ),
 )
