@@ -158,8 +158,8 @@ $(STAMP):
 define cleanup_script
 set -eu
 # What a person gave points in (`make grade`: answers.csv) is nowhere else.
-if [ -d build ] && ! [ -L build ] && [ -n "$(find build -type f -name 'answers*')" ]; then
-    find build ! -type d ! \( -type f -name 'answers*' \) -exec rm -f -- {} +
+if [ -d build ] && ! [ -L build ] && [ -n "$(find build -type f -iname '*answers*')" ]; then
+    find build ! -type d ! \( -type f -iname '*answers*' \) -exec rm -f -- {} +
     find build -depth -type d -exec rmdir -- {} + 2>/dev/null || :
     find build -type f -exec echo 'Left as it is, with points that somebody gave:' {} ';'
     set --
@@ -185,6 +185,10 @@ case $where/ in
         echo "Left as it is: PRACTICAL_HOME, $home, is not inside this folder."
         exit 0 ;;
 esac
+if [ -e "$where/__init__.py" ]; then
+    echo "Left as it is: PRACTICAL_HOME, $home, is a Python package, and no folder of downloads."
+    exit 0
+fi
 for kind in hub imagenette suspects grading compiled; do
     if [ -L "$where/$kind" ] || [ -d "$where/$kind" ]; then rm -rf -- "$where/$kind"; fi
 done

@@ -46,7 +46,7 @@
 #
 # An hour and a half, with twenty minutes more for three exercises, and three questions to answer in
 # words at the end.
-# You need the first notebook up to section 8, and for section 6 its section 13.
+# You need the first notebook up to section 8, and its exercise 1.7; for section 6 its section 13.
 # Intervals are 95 % bootstrap intervals of a mean over images: how far it would move with other
 # images of the kind.
 

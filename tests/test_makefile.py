@@ -92,7 +92,9 @@ def test_cleanup_removes_the_rubbish_and_nothing_else(checkout):
 @pytest.mark.parametrize("target", ["cleanup", "distclean"])
 def test_cleanup_keeps_the_points_that_a_person_gave_and_says_so(checkout, target):
     before = files(checkout)
-    mine = {"build/grades/answers.csv", "build/of last year/answers 2.ods"}
+    mine = {
+        "build/grades/answers.csv", "build/of last year/answers 2.ods", "build/Graded Answers.csv",
+    }  # fmt: skip
     for name in mine:
         write(checkout / name)
     elsewhere = write(checkout.parent / "elsewhere/answers.csv")
@@ -105,7 +107,8 @@ def test_cleanup_keeps_the_points_that_a_person_gave_and_says_so(checkout, targe
         said = {f"Left as it is, with points that somebody gave: {name}" for name in mine}
         assert set(done.stdout.splitlines()) == said
         assert files(checkout) == before | mine
-    assert {path.name for path in (checkout / "build").iterdir()} == {"grades", "of last year"}
+    left = {path.name for path in (checkout / "build").iterdir()}
+    assert left == {"grades", "of last year", "Graded Answers.csv"}
     assert elsewhere.exists()
 
 
@@ -184,6 +187,15 @@ def test_cleanup_with_the_checkout_as_cache_folder_keeps_the_checkout(checkout):
         assert mine.exists()
         assert (checkout / "Makefile").exists()
         assert not (checkout / "hub").exists()
+
+
+def test_cleanup_with_the_package_as_cache_folder_keeps_the_package(checkout):
+    """It has a folder `grading` of its own."""
+    ours = [write(checkout / f"practical/{name}") for name in ("__init__.py", "grading/checks.py")]
+    done = make(checkout, "cleanup", PRACTICAL_HOME="practical")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Left as it is: PRACTICAL_HOME, practical, is a Python package")
+    assert all(path.exists() for path in ours)
 
 
 def test_cleanup_knows_every_kind_of_download():

@@ -234,8 +234,21 @@ def from_torchvision(
     Block type, stages, widths and groups are read off the shapes. What no shape tells are
     arguments: the normalisation, the stem's stride, and whether a 3x3 max-pool follows it.
 
+    Args:
+        state_dict: Arrays under torchvision's names: kernels (O, I, H, W), batch norms' statistics,
+            and the dense layer.
+        mean: Of the training images in [0, 1], for each of three channels.
+        std: Their standard deviation.
+        class_names: One for each logit; by default "class 0" and so on.
+        stem_stride: Of the first convolution.
+        pool: Whether a max-pool follows it.
+
+    Returns:
+        A model of images in [0, 1], which it normalises itself.
+
     Raises:
-        ValueError: If a tensor is missing, left over, or of a shape that no ResNet has.
+        ValueError: If a tensor is missing, left over, or of a shape that no ResNet has, or
+            `class_names` are not as many as the logits.
     """
     architecture = torchvision.read_architecture(state_dict, stem_stride=stem_stride, pool=pool)
     names = class_names or [f"class {i}" for i in range(architecture.classes)]
@@ -264,6 +277,20 @@ def new_resnet(
     std: Sequence[float] = (0.25, 0.25, 0.25),
 ) -> Classifier:
     """Return a small ResNet with random weights; by default 8x8 feature maps at 64 pixels.
+
+    Args:
+        class_names: One for each logit.
+        key: Decides the weights.
+        block: "basic", two 3x3 convolutions; or "bottleneck", 1x1, 3x3 and 1x1, with four times its
+            width as output.
+        stage_sizes: Blocks in each stage; each stage after the first halves height and width.
+        widths: Channels of each stage's 3x3 convolutions.
+        stem_width: Channels of the first convolution.
+        stem_kernel: Its side.
+        stem_stride: Its stride.
+        pool: Whether a 3x3 max-pool of stride 2 follows it.
+        mean: Of the training images in [0, 1], for each of three channels.
+        std: Their standard deviation.
 
     Raises:
         ValueError: If `block` is neither "basic" nor "bottleneck", or stages and widths differ
