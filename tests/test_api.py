@@ -192,7 +192,7 @@ ALLOWED = {
     "_chunks": set(),
     "_bootstrap": {"_keys"},
     "_checkpoint": {"_files"},
-    "_study": {"_files"},
+    "_study": {"_files", "_jit"},
     "_inputs": {"_jit", "_sharding"},
     "_keys": set(),
     "_outputs": set(),
