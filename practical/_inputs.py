@@ -93,6 +93,45 @@ def check_finite(values: ArrayLike, name: str, *, first: int = 0) -> None:
         raise ValueError(f"{name} must be finite, got NaN or infinity for image {listed}")
 
 
+def at_least_single(values: ArrayLike) -> Float[Array, "..."]:
+    """Return integers, bools and numbers of half precision as float32, and other ones as they are.
+
+    Negated, uint8 wraps around, and a sum of bfloat16 keeps two or three digits.
+    """
+    if not isinstance(values, jax.Array):
+        values = np.asarray(values)
+    wide = jnp.issubdtype(values.dtype, jnp.floating) and values.dtype.itemsize >= 4
+    return jnp.asarray(values if wide else values.astype(np.float32))
+
+
+def without_scale(values: ArrayLike) -> ArrayLike:
+    """Return rows whose order is all that counts with a magnitude that float32 takes.
+
+    XLA takes what is below 1e-38 for 0, and float64 below 1e-45 or above 3e38 does not survive
+    JAX's float32: the values would tie. Rows of usual magnitude, and tracers, stay as they are.
+    """
+    if is_traced(values):
+        return values
+    if _is_usual(*_on_device(_peaks, values)).all():
+        return values
+    rows = np.asarray(values).astype(np.float64)  # NumPy keeps what XLA takes for 0
+    (peaks,) = _peaks(rows.reshape(len(rows), -1), np)
+    usual = _is_usual(peaks)
+    # Powers of two, so that no digit changes; and the largest, so that small values keep theirs.
+    shifts = np.where(usual, 0, 127 - np.frexp(peaks)[1])
+    return np.ldexp(rows, shifts.reshape(-1, *(1,) * (rows.ndim - 1)))
+
+
+def _is_usual(peaks: np.ndarray) -> np.ndarray:
+    """Return whether float32 has 20 digits below a row's largest magnitude, or more."""
+    peaks = peaks.astype(np.float64)
+    return (peaks > 1e-18) & (peaks < 1e30)
+
+
+def _peaks(rows, np_or_jnp):
+    return (np_or_jnp.abs(rows).max(1),)
+
+
 def _finite(rows, np_or_jnp):
     return (np_or_jnp.isfinite(rows).all(1),)
 

@@ -84,6 +84,11 @@ def test_bad_input():
         Fault("patch")
     with refuses("way must be one of aligned, swapped, shuffled, removed, got 'none'"):
         plant(DATA, Fault("tint"), "none")
+    alone = replace(DATA, labels=np.zeros(40, np.int32), class_names=("a",))
+    for name in ("tint", "watermark"):
+        with refuses('way must not be "swapped" for a data set of fewer than two classes, .*got 1'):
+            plant(alone, Fault(name), "swapped")
+        plant(alone, Fault(name))
     with refuses("only must be a class that some image has, .0, 1, 2, 3., got 4"):
         plant(DATA, Fault("sticker", 4))
     for way in ("swapped", "shuffled", "removed"):

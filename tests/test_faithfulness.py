@@ -1,4 +1,6 @@
 import jax
+import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -133,6 +135,68 @@ def test_only_the_order_within_an_image_counts(small, batch):
             scores = deletion(small, images, targets, other).scores
             np.testing.assert_array_equal(scores, curve.scores)
     assert not np.array_equal(deletion(small, images, targets, -maps).scores, curve.scores)
+
+
+@pytest.fixture
+def unchecked():
+    """Turn the check of the annotations off, which promise floats."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int64, jnp.bfloat16, np.float16])
+@pytest.mark.parametrize("where", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+@pytest.mark.usefixtures("unchecked")
+def test_maps_of_any_dtype_are_taken_for_what_they_hold(small, batch, dtype, where):
+    images, targets = batch
+    levels = np.random.default_rng(4).integers(0, 200, (5, 12, 10))
+    maps = levels > 100 if dtype is bool else levels.astype(dtype)
+    single = maps.astype(np.float32)
+    for order in ("most", "least"):
+        options = {"order": order, "steps": 6}
+        found = deletion(small, images, targets, where(maps), **options).scores
+        expected = deletion(small, images, targets, single, **options).scores
+        np.testing.assert_array_equal(found, expected)
+    values = np.stack([maps] * 3, -1)
+    options = {"protocol": "quantus", "steps": 6, "order": "least"}
+    found = deletion(small, images, targets, where(values), **options).scores
+    expected = deletion(small, images, targets, values.astype(np.float32), **options).scores
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        metrics.road(small, images[:1], targets[:1], where(maps[:1])),
+        metrics.road(small, images[:1], targets[:1], single[:1]),
+    )
+
+
+def test_integers_are_not_cut_to_32_bits(small, batch, unchecked):
+    maps = np.random.default_rng(4).permuted(np.arange(5 * PIXELS)).reshape(5, 12, 10)
+    found = deletion(small, *batch, maps * 2**40).scores
+    np.testing.assert_array_equal(found, deletion(small, *batch, maps.astype(np.float32)).scores)
+
+
+@pytest.mark.parametrize("metric", [deletion, insertion])
+def test_maps_of_any_magnitude_keep_their_order(small, batch, metric):
+    images, targets = batch
+    maps = np.random.default_rng(4).permuted(np.arange(5 * PIXELS) - 300.0).reshape(5, 12, 10)
+    expected = metric(small, images, targets, maps.astype(np.float32)).auc
+    tiny = (maps * 1e-40).astype(np.float32)  # what XLA takes for 0
+    for other in (maps * 1e-50, maps * 1e-300, maps * 1e50, tiny, jnp.asarray(tiny)):
+        np.testing.assert_array_equal(metric(small, images, targets, other).auc, expected)
+    # Each image for itself: a usual one beside it, and one of zeros.
+    maps[1] *= 1e-50
+    maps[3] = 0
+    found = metric(small, images, targets, maps).auc
+    np.testing.assert_array_equal(np.delete(found, 3), np.delete(expected, 3))
+    flat = metric(small, images, targets, np.zeros((5, 12, 10))).auc
+    np.testing.assert_array_equal(found[3], flat[3])
+    # A protocol of single values, too.
+    values = np.random.default_rng(4).permuted(np.arange(5.0 * 3 * PIXELS)).reshape(images.shape)
+    options = {"protocol": "quantus", "steps": 6}
+    np.testing.assert_array_equal(
+        metric(small, images, targets, values * 1e-50, **options).auc,
+        metric(small, images, targets, values.astype(np.float32), **options).auc,
+    )
 
 
 ROWS = Linear(  # class k: the share of row k that is still white

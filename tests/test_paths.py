@@ -43,6 +43,44 @@ def test_adaptive_pieces_are_the_composite_rule(small, batch):
     assert (np.asarray(answer.steps) == 10).all()
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_completeness_error_of_other_channels(batch, channels):
+    images, targets = batch
+    maps = np.ones((5, 12, 10, channels), np.float32)
+    with refuses(
+        r"attribution must have the images' shape \(5, 12, 10, 3\), with or without the channels, "
+        rf"got \(5, 12, 10, {channels}\)$"
+    ):
+        attribution.completeness_error(LINEAR, images, targets, maps)
+
+
+@pytest.mark.parametrize("where", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_completeness_error_sums_half_precision_in_float32(batch, where):
+    images, targets = batch
+    maps = np.random.default_rng(0).random((5, 12, 10, 3)).astype(jnp.bfloat16)
+    for some in (maps, maps[..., 0]):
+        found = attribution.completeness_error(LINEAR, images, targets, where(some))
+        expected = attribution.completeness_error(LINEAR, images, targets, some.astype(np.float32))
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_completeness_error_names_the_image_that_is_its_baseline(batch):
+    images, targets = batch
+    images = images.copy()
+    images[[1, 3]] = 0
+    maps = attribution.gradient_x_input(LINEAR, images, targets)
+    with refuses(
+        "^relative must be False where an image's logit is its baseline's: the relative "
+        "completeness_error would divide by 0 for image 1, 3$"
+    ):
+        attribution.completeness_error(LINEAR, images, targets, maps)
+    with refuses("for image 1, 3$"):  # infinite, and not NaN
+        attribution.completeness_error(LINEAR, images, targets, np.asarray(maps) + 1)
+    error = attribution.completeness_error(LINEAR, images, targets, maps, relative=False)
+    np.testing.assert_allclose(error, 0, atol=1e-4)
+
+
 def test_adaptive_is_exact_at_once_for_polynomials():
     images = np.full((1, 2, 2, 3), 0.8, np.float32)
     answer = attribution.adaptive_integrated_gradients(

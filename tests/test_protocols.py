@@ -218,6 +218,17 @@ def test_bad_protocols(small, batch):
     for field, value in (("order", "first"), ("unit", "patch"), ("ends", "first"), ("area", "")):
         with refuses(f"{field} must be one of .*, got {value!r}"):
             Protocol(**{field: value})
+    for ends in ({"step": 120}, {"step": 1000}):
+        with refuses(
+            f"^step must be less than the 120 pixels of an image for a protocol without ends, got "
+            f"{ends['step']}$"
+        ):
+            Protocol(ends="neither", **ends).cutoffs(12, 10, 3)
+    with refuses("^step must be less than the 10 pixels .*, got 'row'$"):
+        Protocol(step="row", ends="neither").cutoffs(1, 10, 3)
+    with refuses("^steps must be at least 2 for a protocol without ends, got 1"):
+        Protocol(steps=1, ends="neither").cutoffs(12, 10, 3)
+    assert Protocol(step=119, ends="neither").cutoffs(12, 10, 3).tolist() == [119]
     with refuses("step must be an integer of at least 1, got 0"):
         Protocol(step=0)
     with refuses('baseline "impute" is for deletion of whole pixels, got insertion'):

@@ -1,4 +1,6 @@
 import jax
+import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from scipy import stats
@@ -92,6 +94,41 @@ def test_sensitivity_n_against_plain_numpy(small, batch):
             predicted.append(maps[i].ravel()[gone].sum(dtype=np.float64))
             actual.append(both[0] - both[1])
         np.testing.assert_allclose(found[i], stats.pearsonr(predicted, actual)[0], atol=1e-3)
+
+
+@pytest.fixture
+def unchecked():
+    """Turn the check of the annotations off, which promise floats."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, jnp.bfloat16, np.float16])
+@pytest.mark.parametrize("where", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_sums_are_those_of_the_same_values_in_float32(small, batch, dtype, where, unchecked):
+    images, targets = batch
+    levels = 200 * np.random.default_rng(4).random((5, 12, 10))
+    maps = levels > 100 if dtype is bool else levels.astype(dtype)
+    single = maps.astype(np.float32)
+    for metric, options in (
+        (metrics.infidelity, {}),
+        (metrics.infidelity, {"scale": False}),
+        (metrics.sensitivity_n, {}),
+    ):
+        found = metric(small, images, targets, where(maps), samples=9, **options)
+        expected = metric(small, images, targets, single, samples=9, **options)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_scale_of_a_map_counts_where_it_says_so(batch):
+    # b is 1: a map a factor of 1e-25 too small predicts no effect, and is not made larger.
+    images, targets = batch
+    maps = shares(images, targets, 0.5)
+    options = {"baseline": "grey", "samples": 9, "scale": False}
+    found = metrics.infidelity(LINEAR, images, targets, maps * 1e-25, **options)
+    nothing = metrics.infidelity(LINEAR, images, targets, 0 * maps, **options)
+    np.testing.assert_allclose(found, nothing, rtol=1e-6)
 
 
 def test_maps_that_say_nothing_have_a_defined_answer(small, batch):

@@ -17,6 +17,7 @@ from practical._inputs import (
     Images,
     Model,
     Targets,
+    at_least_single,
     check_answer,
     check_chunk_size,
     check_count,
@@ -24,7 +25,7 @@ from practical._inputs import (
     check_images,
     check_inputs,
 )
-from practical._jit import jit
+from practical._jit import is_traced, jit
 from practical._keys import image_keys
 from practical.attribution.gradients import input_gradient
 from practical.baselines import Baseline, baseline_images
@@ -253,7 +254,7 @@ def completeness_error(
         Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017, proposition 1.
     """
     inputs = check_inputs(model, images, targets)
-    if np.shape(attribution)[:3] != inputs.images.shape[:3] or np.ndim(attribution) not in (3, 4):
+    if np.shape(attribution) not in (inputs.images.shape, inputs.images.shape[:3]):
         raise ValueError(
             f"attribution must have the images' shape {inputs.images.shape}, with or without the "
             f"channels, got {np.shape(attribution)}"
@@ -262,11 +263,20 @@ def completeness_error(
     start = baseline_images(baseline, inputs.images)
     chunk_size = check_chunk_size(chunk_size)
     change = check_answer(_change(*inputs, start, chunk_size=chunk_size), "completeness_error")
-    total = jnp.asarray(attribution).reshape(len(change), -1).sum(1)
+    total = at_least_single(attribution).reshape(len(change), -1).sum(1)
     error = jnp.abs(total - change)
     if not relative:
         return error
-    return check_answer(error / jnp.abs(change), "the relative completeness_error")
+    share = error / jnp.abs(change)
+    if not is_traced(share):
+        wrong = np.flatnonzero(np.isfinite(error) & ~np.isfinite(share))
+        if wrong.size:
+            listed = ", ".join(map(str, wrong[:5])) + (", ..." if wrong.size > 5 else "")
+            raise ValueError(
+                "relative must be False where an image's logit is its baseline's: the relative "
+                f"completeness_error would divide by 0 for image {listed}"
+            )
+    return check_answer(share, "the relative completeness_error")
 
 
 _rule = functools.cache(np.polynomial.legendre.leggauss)  # seconds for a thousand points

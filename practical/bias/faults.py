@@ -50,7 +50,8 @@ def plant(dataset: Dataset, fault: Fault, way: str = "aligned", *, seed: int = 0
         dataset: Is left as it is.
         fault: Which artefact, and how plain it is.
         way: "aligned", the artefact goes with the class. "swapped", it says another class: colours
-            are those of a random other class, and what one class carried, all others carry.
+            are those of a random other class, and what one class carried, all others carry; it
+            needs at least two classes.
             "shuffled", there are as many as aligned, but they go with no class. "removed", none.
         seed: Decides all that is random.
 
@@ -66,6 +67,11 @@ def plant(dataset: Dataset, fault: Fault, way: str = "aligned", *, seed: int = 0
         none = np.zeros(images.shape[:3], bool)
         return Biased(replace(dataset, images=images), none)
     classes = len(dataset.class_names)
+    if way == "swapped" and classes < 2:
+        raise ValueError(
+            'way must not be "swapped" for a data set of fewer than two classes, for the artefact '
+            f"would say another one, got {classes}: {dataset.class_names}"
+        )
     key, labels = jax.random.key(seed), _said(dataset.labels, fault, way, classes, seed)
     options: dict[str, Any] = {"only": fault.only, "strength": fault.strength, **fault.options}
     options["share"] = fault.share

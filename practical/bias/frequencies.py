@@ -11,7 +11,9 @@ from practical.models import predict
 def remove_band(
     images: Images, row: int, column: int, *, bands: int = 8
 ) -> Float[np.ndarray, "n h w c"]:
-    """Return the images without one band of frequencies; their mean colour stays.
+    """Return the images without one band of frequencies.
+
+    Their mean colour stays, but for what is then cut off to stay in [0, 1].
 
     An image's discrete cosine transform has as many coefficients as the image has pixels, from the
     constant at the top left to the finest checkerboard at the bottom right. They are divided into

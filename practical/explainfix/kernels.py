@@ -17,6 +17,7 @@ from practical._inputs import ArrayLike, check_count
 from practical._jit import is_traced
 
 KINDS = ("II", "IV")
+_LARGEST = float(np.finfo(np.float32).max)
 Weight = Float[ArrayLike, "..."] | float | np.floating
 
 
@@ -70,7 +71,9 @@ def ghaar(
         frequency: Half waves along a side; one number, for all kernels.
 
     Raises:
-        ValueError: If `size` is below 1, weights are not finite, or all of a kernel's are 0.
+        ValueError: If `size` is below 1, weights are not finite, all of a kernel's are 0 or its
+            parts cancel out, or `frequency` is not one finite number. Under somebody's own
+            `jax.jit` values are not looked at, and a kernel without a length is NaN.
 
     References:
         Gaudio et al., ExplainFix, WIREs Data Mining and Knowledge Discovery, 2022, section 3.1.
@@ -79,13 +82,26 @@ def ghaar(
     weights = _weights("h, v, d, a", *jnp.broadcast_arrays(*map(jnp.asarray, (h, v, d, a))))
     if not is_traced(weights) and not np.asarray(weights).any(-1).all():
         raise ValueError("h, v, d, a must not all be 0: a kernel without a direction has no length")
-    wave = jnp.cos(frequency * jnp.linspace(0, math.pi, size))
+    wave = jnp.cos(_one_number("frequency", frequency) * jnp.linspace(0, math.pi, size))
     one = jnp.ones(size)
     parts = jnp.stack(
         [jnp.outer(x, y) for x, y in ((wave, one), (one, wave), (wave, wave), (one, one))]
     )
     kernels = jnp.einsum("...p,pxy->...xy", weights, parts)
-    return kernels / jnp.sqrt((kernels**2).sum((-2, -1), keepdims=True))
+    lengths = jnp.sqrt((kernels**2).sum((-2, -1), keepdims=True))
+    if not is_traced(lengths):
+        # Relative to what the parts' length may be: what is left of parts that cancel is rounding.
+        most = size * np.abs(np.asarray(weights)).sum(-1)
+        found = np.asarray(lengths)[..., 0, 0]
+        wrong = ~(found > 1e-6 * most) | ~np.isfinite(found)
+        if wrong.any():
+            h, v, d, a = np.asarray(weights)[wrong][0]
+            raise ValueError(
+                "h, v, d, a must give a kernel whose length is above 0 and finite in float32, got "
+                f"h={h:g}, v={v:g}, d={d:g}, a={a:g} with size={size}, "
+                f"frequency={float(frequency):g}; where they cancel out, change a or the frequency"
+            )
+    return kernels / lengths
 
 
 def ghaar4(
@@ -298,6 +314,17 @@ def _weights(name: str, *weights: jax.Array) -> Float[Array, "... p"]:
     stacked = jnp.stack([w.astype(jnp.float32) for w in weights], -1)
     _finite(name, stacked)
     return stacked
+
+
+def _one_number(name: str, value: Weight) -> Float[Array, ""]:
+    traced = is_traced(value)
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    if array.ndim or not real or not (traced or abs(float(array)) <= _LARGEST):
+        raise ValueError(
+            f"{name} must be one finite number, got {value!r}; jax.vmap takes one for each kernel"
+        )
+    return jnp.asarray(array, jnp.float32)
 
 
 def _finite(name: str, values: jax.Array) -> None:

@@ -15,10 +15,12 @@ from practical._inputs import (
     Images,
     Model,
     Targets,
+    at_least_single,
     check_answer,
     check_chunk_size,
     check_finite,
     check_inputs,
+    without_scale,
 )
 from practical._jit import jit
 from practical._keys import image_keys, one_key
@@ -202,7 +204,7 @@ def _curve(
 ) -> Curve:  # fmt: skip
     protocol = find_protocol(protocol, **baseline, steps=steps, output=output, order=order)
     inputs = check_inputs(model, images, targets)
-    heatmaps = check_maps(heatmaps, inputs.images, values=protocol.unit == "value")
+    heatmaps = check_maps(heatmaps, inputs.images, values=protocol.unit == "value", any_scale=True)
     height, width, channels = inputs.images.shape[1:]
     cutoffs = protocol.cutoffs(height, width, channels)
     replacing = getattr(protocol, kind)
@@ -244,21 +246,25 @@ def _curve(
 
 
 def check_maps(
-    heatmaps, images: Float[Array, "b h w c"], *, values: bool = False
+    heatmaps, images: Float[Array, "b h w c"], *, values: bool = False, any_scale: bool = False
 ) -> Float[Array, "b h w _"]:
-    """Return heatmaps with a channel axis, or say why they do not fit the images."""
+    """Return heatmaps as floats with a channel axis, or say why they do not fit the images.
+
+    With `any_scale`, where only the order within an image counts, each may be multiplied.
+    """
     shape = images.shape[:3]
-    if values and np.shape(heatmaps) == images.shape:
-        check_finite(heatmaps, "heatmaps")
-        return jnp.asarray(heatmaps)
-    if np.shape(heatmaps) != shape:
+    own = values and np.shape(heatmaps) == images.shape
+    if not own and np.shape(heatmaps) != shape:
         hint = "; attribution.heatmap makes one value a pixel" if np.ndim(heatmaps) == 4 else ""
         raise ValueError(
             f"heatmaps must have one value for each pixel of each image, shape {shape}, "
             f"got {np.shape(heatmaps)}{hint}"
         )
     check_finite(heatmaps, "heatmaps")
-    heatmaps = jnp.asarray(heatmaps)[..., None]
+    heatmaps = at_least_single(without_scale(heatmaps) if any_scale else heatmaps)
+    if own:
+        return heatmaps
+    heatmaps = heatmaps[..., None]
     return jnp.broadcast_to(heatmaps, images.shape) if values else heatmaps
 
 

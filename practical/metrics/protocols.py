@@ -60,6 +60,11 @@ class Protocol:
             cutoffs = np.minimum(np.arange(-(-units // int(step)) + 1) * int(step), units)
         chosen = {"both": slice(None), "last": slice(1, None), "neither": slice(1, -1)}
         cutoffs = cutoffs[chosen[self.ends]].astype(np.int32)
+        if not len(cutoffs) and step is not None:
+            raise ValueError(
+                f"step must be less than the {units} {self.unit}s of an image for a protocol "
+                f"without ends, got {self.step!r}"
+            )
         if not len(cutoffs):
             raise ValueError("steps must be at least 2 for a protocol without ends, got 1")
         return cutoffs
