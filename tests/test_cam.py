@@ -139,6 +139,20 @@ def test_plus_plus_by_the_papers_equations(batch):
     assert (maps >= 0).all()
 
 
+def test_plus_plus_of_tiny_logits():
+    """The square of a slope of 1e-26 is 0 in float32; alpha is 1/2 there, whatever the scale."""
+    small = Small.random(1)
+    tiny = Small(small.kernel, small.shift, small.dense * 1e-24)
+    images, targets = np.random.default_rng(0).random((2, 12, 10, 3), np.float32), np.array([0, 1])
+    maps = np.asarray(attribution.grad_cam_plus_plus(tiny, images, targets, upsample=False))
+    features = np.asarray(small.features(images), np.float64)
+    # Equation 19 with alpha = g^2 / (2 g^2 + sum(A) g^3) = 1/2 and g = dense / 120, at 120 places.
+    rising = np.maximum(np.asarray(small.dense, np.float64)[:, targets].T, 0)
+    expected = np.einsum("bhwc,bc->bhw", features, rising / 2)
+    assert expected.max() > 0.1
+    np.testing.assert_allclose(maps / 1e-24, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_plus_plus_of_features_that_are_off():
     """All maps zero: no place speaks for the class, and nothing is divided by nothing."""
     small = Small.random(1)

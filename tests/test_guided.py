@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen, nnx
 
 from practical import attribution
 from practical.attribution.guided import with_relu
@@ -61,6 +62,105 @@ def test_every_way_to_write_a_relu(relu):
     maps = attribution.guided_backprop(model, images, [0])
     np.testing.assert_allclose(maps, np.full((1, 4, 4, 1), 3 / 16), rtol=1e-6)
     np.testing.assert_allclose(attribution.gradient(model, images, [0]), 1 / 16, rtol=1e-6)
+
+
+@jax.custom_vjp
+def guided(x):
+    return jax.nn.relu(x)
+
+
+guided.defvjp(lambda x: (jax.nn.relu(x), x > 0), lambda on, g: (jnp.where(on & (g > 0), g, 0.0),))
+
+
+def linen_network(norm):
+    def build(activation):
+        layers = [
+            linen.Conv(8, (3, 3)), norm, activation, lambda x: x.mean((1, 2)), linen.Dense(3),
+        ]  # fmt: skip
+        module = linen.Sequential(layers)
+        variables = module.init(jax.random.key(1), jnp.zeros((1, 6, 5, 2)))
+        return lambda x: module.apply(variables, x)
+
+    return build
+
+
+def nnx_network(norm):
+    def build(activation):
+        rngs = nnx.Rngs(0)
+        conv = nnx.Conv(2, 8, (3, 3), rngs=rngs)
+        own, dense = norm(rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
+        return lambda x: dense(activation(own(conv(x))).mean((1, 2)))
+
+    return build
+
+
+def hand_network(standardise):
+    def build(activation):
+        conv, dense = np.random.default_rng(0).normal(size=(2, 8, 8)).astype(np.float32)
+        return lambda x: activation(standardise(x @ conv[:2])).mean((1, 2)) @ dense
+
+    return build
+
+
+def by_pow(x):
+    mean, square = x.mean(-1, keepdims=True), (x**2).mean(-1, keepdims=True)
+    variance = jnp.maximum(square - mean**2, 0) * (8 / 7)
+    return (x - mean) * jnp.power(jnp.maximum(variance, 1e-6), -0.5)
+
+
+def in_two_programs(x):
+    # The same jitted maximum bounds the variance and is the activation after it.
+    mean, square = x.mean(-1, keepdims=True), (x**2).mean(-1, keepdims=True)
+    deviation = jax.checkpoint(lambda v: jnp.sqrt(bounded(v) + 1e-6))(square - mean**2)
+    return bounded((x - mean) / deviation)
+
+
+bounded = jax.jit(lambda x: jnp.maximum(x, 0))
+
+NORMS = {
+    "linen.GroupNorm": linen_network(linen.GroupNorm(4)),
+    "linen.LayerNorm": linen_network(linen.LayerNorm()),
+    "linen.remat(LayerNorm)": linen_network(linen.remat(linen.LayerNorm)()),
+    "nnx.LayerNorm": nnx_network(functools.partial(nnx.LayerNorm, 8)),
+    "nnx.GroupNorm": nnx_network(functools.partial(nnx.GroupNorm, 8, 4)),
+    "pow": hand_network(by_pow),
+}
+
+
+@pytest.mark.parametrize("network", NORMS.values(), ids=NORMS)
+def test_the_variance_of_a_norm_is_no_relu(network):
+    images = np.random.default_rng(3).random((2, 6, 5, 2), np.float32)
+    targets = np.array([0, 2])
+    expected = attribution.gradient(network(guided), images, targets)
+    for relu in jax.nn.relu, lambda x: jnp.maximum(x, 0):
+        maps = attribution.guided_backprop(network(relu), images, targets)
+        np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-6)
+    with refuses("model must have ReLUs .*got one without; gradient works on any model"):
+        attribution.guided_backprop(network(jax.nn.gelu), images, targets)
+
+
+def test_one_program_may_bound_a_variance_and_be_a_relu():
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(2, 6, 8)), jnp.float32)
+    seen = []
+
+    def watched(x):
+        seen.append(x.shape)
+        return jax.nn.relu(x)
+
+    np.testing.assert_allclose(with_relu(in_two_programs, watched)(x), in_two_programs(x), 1e-6)
+    assert seen == [(2, 6, 8)]
+
+
+def test_a_running_average_that_is_thrown_away_is_no_use_of_a_variance():
+    norm = linen.BatchNorm(use_running_average=False)
+    images = np.random.default_rng(3).random((2, 6, 5, 2), np.float32)
+    variables = norm.init(jax.random.key(0), images)
+
+    def model(x):
+        return norm.apply(variables, x, mutable=["batch_stats"])[0].mean((1, 2))
+
+    with refuses("model must have ReLUs"):
+        attribution.guided_backprop(model, images, [0, 1])
 
 
 def test_one_relu_used_twice_is_exchanged_twice():

@@ -93,6 +93,48 @@ def test_any_method_inside(small, method):
     np.testing.assert_allclose(maps, np.mean(each, 0), rtol=1e-3, atol=1e-5)
 
 
+RANDOM = {
+    "expected_gradients": functools.partial(attribution.expected_gradients, samples=3),
+    "rise": functools.partial(attribution.rise, samples=4, cells=2),
+}
+
+
+@pytest.mark.parametrize("method", RANDOM.values(), ids=RANDOM)
+@pytest.mark.parametrize("kind", ["smooth_grad", "squaregrad", "vargrad"])
+def test_a_random_method_has_a_key_for_each_copy(small, batch, kind, method):
+    images, targets = batch[0][:2], batch[1][:2]
+
+    def maps(chunk_size, key):
+        return np.asarray(
+            getattr(attribution, kind)(
+                small, images, targets, method=method, samples=8, key=key, chunk_size=chunk_size
+            )
+        )
+
+    first = maps(32, jax.random.key(1))
+    for chunk_size in (1, 4):
+        again = maps(chunk_size, jax.random.key(1))
+        np.testing.assert_allclose(again, first, rtol=1e-3, atol=1e-5 * np.abs(first).max())
+    assert np.abs(maps(32, jax.random.key(2)) - first).max() > 1e-3 * np.abs(first).max()
+
+
+def test_the_key_of_a_random_method():
+    # A method that answers with its key: each copy has another, unless one is bound.
+    def method(model, images, targets, *, key=None, chunk_size=32):
+        keys = jnp.broadcast_to(jax.random.key(0) if key is None else key, (len(images),))
+        return jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:3]))(keys)
+
+    images, options = np.zeros((2, 12, 10, 3), np.float32), {"samples": 4}
+    spread = attribution.vargrad(LINEAR, images, [0, 1], method=method, **options)
+    assert np.asarray(spread).min() > 1e-4
+    mean = np.asarray(attribution.smooth_grad(LINEAR, images, [0, 1], method=method, **options))
+    assert np.abs(mean[0] - mean[1]).min() > 1e-4
+    bound = functools.partial(method, key=jax.random.key(3))
+    fixed = attribution.smooth_grad(LINEAR, images, [0, 1], method=bound, **options)
+    expected = jax.random.uniform(jax.random.key(3), (12, 10))
+    np.testing.assert_allclose(fixed, np.stack([expected] * 2), rtol=1e-6)
+
+
 def test_seeds(small, batch):
     images, targets = batch
     options = {"samples": 2}

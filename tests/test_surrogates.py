@@ -2,6 +2,7 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -47,6 +48,52 @@ def test_kernel_shap_is_exact_with_all_sets(small, batch):
     for i, segments in enumerate(SEGMENTS):
         expected = shapley(small, images[i], targets[i], segments)[segments]
         np.testing.assert_allclose(maps[i], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_kernel_shap_of_an_image_does_not_depend_on_its_neighbours(small, batch):
+    # 64 sets are all of those of 6 superpixels, and a draw of those of 18.
+    images, targets = batch
+    segments = np.stack([
+        SEGMENTS[4],
+        np.kron(np.arange(18).reshape(6, 3), np.ones((2, 4), int))[:, :10],
+    ])  # fmt: skip
+    keys = jax.random.split(jax.random.key(7), 2)
+
+    def maps(rows):
+        return np.asarray(
+            attribution.kernel_shap(
+                small, images[rows], targets[rows], segments=segments[rows], samples=64,
+                baseline="grey", key=keys[rows],
+            )
+        )  # fmt: skip
+
+    expected = shapley(small, images[0], targets[0], segments[0])[segments[0]]
+    together = maps(slice(2))
+    np.testing.assert_allclose(maps(slice(1))[0], expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(together[0], expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(maps(slice(1, 2))[0], together[1], rtol=1e-4, atol=1e-4)
+
+
+def test_every_set_beside_images_of_more_superpixels_than_an_int_has_bits(batch):
+    def model(x):  # far from additive
+        return jnp.exp(x[:, :, :5].mean((1, 2)) * x[:, :, 5:].mean((1, 2)) * 20)
+
+    images, targets = batch[0][:2], batch[1][:2]
+    segments = np.stack([SEGMENTS[4], np.arange(120).reshape(12, 10) // 3])  # 6 and 40
+    maps = attribution.kernel_shap(
+        model, images, targets, segments=segments, samples=200, baseline="grey"
+    )
+    expected = shapley(model, images[0], targets[0], segments[0])[segments[0]]
+    np.testing.assert_allclose(maps[0], expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_as_many_superpixels_as_no_float_has_sets():
+    images = np.random.default_rng(0).random((1, 33, 33, 1), np.float32)
+    segments = np.arange(33 * 33).reshape(1, 33, 33)  # 2.0 ** 1089 is infinite
+    maps = attribution.lime(
+        lambda x: x.sum((1, 2)), images, [0], segments=segments, samples=4, chunk_size=2
+    )
+    assert np.isfinite(maps).all()
 
 
 def test_kernel_shap_comes_near_with_random_sets(small, batch):
@@ -137,6 +184,26 @@ def test_superpixels():
     assert superpixels(images.repeat(3, -1)[..., :7], count=6).max() >= 1
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_superpixels_follow_a_disc_in_any_number_of_channels(channels):
+    y, x = np.mgrid[:48, :48]
+    disc = (y - 22) ** 2 + (x - 25) ** 2 < 13**2
+    images = np.where(disc, 0.1, 0.9)[None, ..., None].repeat(channels, -1).astype(np.float32)
+    labels = superpixels(images, count=20)[0]
+    assert labels.max() >= 8
+    # A region lies inside of the disc or outside; where it does not, its smaller part is wrong.
+    inside = np.bincount(labels.ravel(), disc.ravel())
+    wrong = np.minimum(inside, np.bincount(labels.ravel()) - inside).sum()
+    assert wrong < 0.01 * disc.size
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7])
+def test_texture_is_more_than_one_superpixel(channels):
+    images = np.random.default_rng(0).random((2, 32, 32, channels), np.float32)
+    assert superpixels(images, count=4).reshape(2, -1).max(1).min() >= 1
+    assert superpixels(images, count=1).max() == 0
+
+
 def test_segments_of_ones_own(small, batch):
     images, targets = batch
     with refuses(r"segments must have one number for each pixel.*got \(12, 10\)"):
@@ -147,7 +214,8 @@ def test_segments_of_ones_own(small, batch):
         attribution.lime(small, images, targets, segments=SEGMENTS * 2)
     with refuses("segments must be at least 2 an image for kernel_shap, got 1 for image 0"):
         attribution.kernel_shap(small, images, targets, segments=np.zeros_like(SEGMENTS))
-    with refuses("samples must be at least twice the superpixels of each image, 12.*got 9"):
+    twice = "samples must be at least twice the superpixels of each image, 12 for image 3, .*got 9"
+    with refuses(twice):
         attribution.kernel_shap(small, images, targets, segments=SEGMENTS, samples=9)
     same = np.tile(np.kron(np.arange(20).reshape(4, 5), np.ones((3, 2), int)), (5, 1, 1))
     with refuses("samples must be enough to tell the superpixels apart, got 40 for 20 of them"):

@@ -135,9 +135,11 @@ def _cam_core(model, images, targets, *, kind, relu, upsample, chunk_size):
 
 def _plus_plus(features, slopes):
     # Only positive slopes count, and there the denominator is positive, too, while features are.
+    # alpha = g^2 / (2 g^2 + sum(A) g^3), without the g^2, which is 0 in float32 if g is 1e-23.
     rising = jax.nn.relu(slopes)
-    denominator = 2 * rising**2 + features.sum((1, 2), keepdims=True) * rising**3
-    alpha = jnp.where(denominator > 0, rising**2 / jnp.where(denominator > 0, denominator, 1), 0)
+    denominator = 2 + features.sum((1, 2), keepdims=True) * rising
+    counts = (rising > 0) & (denominator > 0)
+    alpha = jnp.where(counts, 1 / jnp.where(counts, denominator, 1), 0)
     return (alpha * rising).sum((1, 2))
 
 

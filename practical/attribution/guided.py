@@ -30,8 +30,9 @@ def guided_backprop(
     """Return the gradient of the target logit through ReLUs that pass only positive gradients.
 
     The model stays as it is. It is traced, and each ReLU in it (`jax.nn.relu`, `flax.linen.relu`,
-    `jnp.maximum(x, 0)`) gets a backward rule of its own, however often one is used. Beware: much
-    of the map is the image's edges, whatever the network has learned (Adebayo et al., 2018).
+    `jnp.maximum(x, 0)`) gets a backward rule of its own, however often one is used; a maximum
+    whose root is all that is taken, as the variance in a norm, is none. Beware: much of the map is
+    the image's edges, whatever the network has learned (Adebayo et al., 2018).
 
     Args:
         model: Images in [0, 1] to logits, with ReLUs.
@@ -123,19 +124,22 @@ def with_relu(function: Callable, relu: Callable[[Array], Array]) -> Callable[[A
 
     def exchanged(x: Array) -> Array:
         traced = jax.make_jaxpr(function)(x)
-        if not _holds_relu(traced.jaxpr):
+        asked = [True] * len(traced.jaxpr.outvars)
+        if not _holds_relu(traced.jaxpr, asked):
             raise ValueError(
                 "model must have ReLUs for guided backpropagation (jax.nn.relu, or "
                 "jnp.maximum(x, 0)), got one without; gradient works on any model"
             )
-        return _evaluate(traced.jaxpr, traced.consts, [x], relu)[0]
+        return _evaluate(traced.jaxpr, traced.consts, [x], relu, asked)[0]
 
     return exchanged
 
 
-def _is_relu(equation: JaxprEqn) -> bool:
+def _is_relu(equation: JaxprEqn, exposed: set[Any]) -> bool:
     name = equation.primitive.name
     if name == "max":  # jnp.maximum(x, 0)
+        if exposed.isdisjoint(equation.outvars):  # max(variance, 0), as in Flax's LayerNorm
+            return False
         constants = [v.val for v in equation.invars if isinstance(v, Literal)]
         return any(jnp.ndim(value) == 0 and value == 0 for value in constants)
     # jax.nn.relu has a derivative rule of its own, and its name.
@@ -147,10 +151,17 @@ def _name_of(equation: JaxprEqn) -> str:
     return equation.params.get("name") or (inner[0] if len(inner) == 1 else "")
 
 
-def _holds_relu(jaxpr: Jaxpr) -> bool:
+def _holds_relu(jaxpr: Jaxpr, asked: Sequence[bool]) -> bool:
+    exposed = _exposed(jaxpr, asked)
     return any(
-        _is_relu(equation) or any(map(_holds_relu, programs_in(equation)))
+        _is_relu(equation, exposed) or _holds_relu_inside(equation, exposed)
         for equation in jaxpr.eqns
+    )
+
+
+def _holds_relu_inside(equation: JaxprEqn, exposed: set[Any]) -> bool:
+    return any(
+        _holds_relu(inner, _asked(equation, exposed, inner)) for inner in programs_in(equation)
     )
 
 
@@ -163,6 +174,68 @@ def _variables(equation: JaxprEqn) -> list[Any]:
     return list(dict.fromkeys(v for v in equation.invars if not isinstance(v, Literal)))
 
 
+def _inner(equation: JaxprEqn) -> tuple[Jaxpr, Sequence[Any]]:
+    """Return the program that an equation of `_CALLS` or `_RULES` calls, and its constants."""
+    inner = equation.params["jaxpr" if equation.primitive.name in _CALLS else "call_jaxpr"]
+    return (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, [])
+
+
+# --- what is a variance --------------------------------------------------------------------------
+
+# What may lie between a variance and its root: another shape or type, a small number added, a
+# factor such as n / (n - 1), a lower bound.
+_SHAPES = (
+    "broadcast_in_dim", "reshape", "squeeze", "transpose", "convert_element_type", "copy", "add",
+    "add_any", "max",
+)  # fmt: skip
+_FACTORS = ("mul", "div")
+
+
+def _exposed(jaxpr: Jaxpr, asked: Sequence[bool]) -> set[Any]:
+    """Return the variables of a program that its `asked` outputs depend on other than by a root.
+
+    The maximum of a norm's variance and 0 is not among them, for only its root goes on.
+    """
+    exposed = {
+        v for v, is_asked in zip(jaxpr.outvars, asked, strict=True)
+        if is_asked and not isinstance(v, Literal)
+    }  # fmt: skip
+    live = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+    for equation in reversed(jaxpr.eqns):
+        if live.isdisjoint(equation.outvars):  # a running average that nobody asks for
+            continue
+        live.update(_variables(equation))
+        exposed.update(_exposed_inputs(equation, exposed))
+    return exposed
+
+
+def _exposed_inputs(equation: JaxprEqn, exposed: set[Any]) -> list[Any]:
+    name = equation.primitive.name
+    if name in ("sqrt", "rsqrt"):
+        return []
+    if name == "pow" and isinstance(equation.invars[1], Literal):
+        if abs(equation.invars[1].val) == 0.5:
+            return []
+    if name in _CALLS or name in _RULES:
+        inner, _ = _inner(equation)
+        within = _exposed(inner, _asked(equation, exposed, inner))
+        pairs = zip(equation.invars, inner.invars, strict=True)
+        return [v for v, own in pairs if own in within and not isinstance(v, Literal)]
+    passes = name in _SHAPES or (name in _FACTORS and len(_variables(equation)) == 1)
+    return [] if passes and exposed.isdisjoint(equation.outvars) else _variables(equation)
+
+
+def _asked(equation: JaxprEqn, exposed: set[Any], inner: Jaxpr) -> list[bool]:
+    """Return which outputs of `inner`, which the equation calls, are exposed."""
+    if equation.primitive.name in _CALLS or equation.primitive.name in _RULES:
+        return [v in exposed for v in equation.outvars]
+    # The outputs of a loop or branch are not those of its parts, one for one.
+    return [True] * len(inner.outvars)
+
+
+# --- running the program -------------------------------------------------------------------------
+
+
 def _apply(jaxpr: Jaxpr, equation: JaxprEqn) -> Callable:
     """Return one equation of a program as a function of its variables."""
     alone = jaxpr.replace(
@@ -172,7 +245,10 @@ def _apply(jaxpr: Jaxpr, equation: JaxprEqn) -> Callable:
     return jaxpr_as_fun(ClosedJaxpr(alone, []))
 
 
-def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any], relu) -> list[Any]:
+def _evaluate(
+    jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any], relu, asked: Sequence[bool]
+) -> list[Any]:
+    exposed = _exposed(jaxpr, asked)
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, inputs, strict=True))
 
@@ -181,16 +257,14 @@ def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any], relu) 
 
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if _is_relu(equation):
+        if _is_relu(equation, exposed):
             answers = [relu(read(_variables(equation)[0]))]
-        elif not any(map(_holds_relu, programs_in(equation))):
+        elif not _holds_relu_inside(equation, exposed):
             answers = _apply(jaxpr, equation)(*(read(atom) for atom in _variables(equation)))
         elif name in _CALLS or name in _RULES:
-            inner = equation.params["jaxpr" if name in _CALLS else "call_jaxpr"]
-            inner, held = (
-                (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, [])
-            )
-            answers = _evaluate(inner, held, [read(atom) for atom in equation.invars], relu)
+            inner, held = _inner(equation)
+            given = [read(atom) for atom in equation.invars]
+            answers = _evaluate(inner, held, given, relu, _asked(equation, exposed, inner))
         else:
             raise ValueError(
                 f"model must not hold its ReLUs inside of {name} for guided backpropagation: they "

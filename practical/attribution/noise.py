@@ -1,5 +1,6 @@
 """Explanations of many noisy copies of an image, taken together."""
 
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -42,11 +43,13 @@ def smooth_grad(
         targets: (B,) the class to explain in each image.
         method: What explains each copy: `gradient`, `saliency`, `integrated_gradients`,
             `guided_backprop` or any other explanation that JAX can trace; options through
-            `functools.partial` (make it once: another one compiles anew).
+            `functools.partial` (make it once: another one compiles anew). One that is random
+            itself, with an argument `key` that is not set, gets a key of its own for each copy.
         noise: Standard deviation of the Gaussian noise, in pixel units; the paper's noise level,
             since images span [0, 1]. Copies may leave [0, 1].
         samples: Noisy copies of each image.
-        key: Decides the noise; one key, or one an image; by default `jax.random.key(0)`.
+        key: Decides the noise and the copies' keys; one key, or one an image; by default
+            `jax.random.key(0)`.
         chunk_size: Copies in flight ("auto": as many as fit); memory does not grow with `samples`.
 
     Returns:
@@ -160,21 +163,40 @@ def _moment(kind, model, images, targets, *, method, noise, samples, key, chunk_
     return check_answer(answer, kind)
 
 
+# Folded into an image's key where a method is random: no sample of noise has this number.
+_METHOD = 2**31 - 1
+
+
+def _wants_key(method: Callable) -> bool:
+    """Whether a method is random, and nobody has set its key (a bound one is its new default)."""
+    try:
+        key = inspect.signature(method).parameters.get("key")
+    except (TypeError, ValueError):  # a callable that does not say what it takes
+        return False
+    return key is not None and (key.default is None or key.default is key.empty)
+
+
 def _moments_core(model, images, targets, keys, noise, *, kind, method, samples, chunk_size):
-    def explain(images, targets):
-        return method(model, images, targets, chunk_size=chunk_size)
+    # Left to itself, a random method numbers its keys from the start of each chunk.
+    own = jax.vmap(lambda key: jax.random.fold_in(key, _METHOD))(keys)
+    random = _wants_key(method)
+
+    def explain(images, targets, keys):
+        options = {"key": keys} if random else {}
+        return method(model, images, targets, chunk_size=chunk_size, **options)
 
     def draw(key, k):
         return jax.random.normal(jax.random.fold_in(key, k), images.shape[1:])
 
     # A variance far below the squared mean would drown in rounding: measure from nearby.
-    origin = explain(images, targets) if kind == "vargrad" else jnp.zeros((len(images), 1, 1, 1))
-    shape = jax.eval_shape(explain, images, targets).shape
+    origin = jnp.zeros((len(images), 1, 1, 1))
+    origin = explain(images, targets, own) if kind == "vargrad" else origin
+    shape = jax.eval_shape(explain, images, targets, own).shape
     origin = origin.reshape(origin.shape[: len(shape)])
 
     def visit(totals, i, k, live):
         noisy = images[i] + noise * jax.vmap(draw)(keys[i], k)
-        answer = explain(noisy, targets[i]) - origin[i]
+        answer = explain(noisy, targets[i], jax.vmap(jax.random.fold_in)(own[i], k)) - origin[i]
         answer = jnp.where(live.reshape(-1, *(1,) * (answer.ndim - 1)), answer, 0)
         first, second = totals
         first = first if kind == "squaregrad" else first.at[i].add(answer)

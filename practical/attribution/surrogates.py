@@ -38,7 +38,8 @@ def superpixels(
     Args:
         images: (B, H, W, C) in [0, 1].
         count: About how many regions an image gets.
-        compactness: How much nearness weighs against colour; higher is squarer.
+        compactness: How much nearness weighs against colour; higher is squarer. It is doubled
+            for an image that would be a single region, as fine texture is, until there are more.
 
     Returns:
         (B, H, W), the number of each pixel's region, from 0 without gaps.
@@ -61,11 +62,24 @@ def superpixels(
     check_count("count", count)
     if not 0 < compactness < np.inf:
         raise ValueError(f"compactness must be above 0, got {compactness!r}")
-    found = [
-        slic(image, n_segments=count, compactness=compactness, start_label=1, channel_axis=-1)
-        for image in np.asarray(images)
-    ]
-    return np.stack([relabel_sequential(labels)[0] - 1 for labels in found]).astype(np.int32)
+    arrays = np.asarray(images)
+    # SLIC compares three colours in Lab, where black and white are 100 apart; others as they are.
+    arrays = arrays.repeat(3, -1) if arrays.shape[-1] == 1 else arrays
+    channels = arrays.shape[-1]
+    apart = 1.0 if channels == 3 else 100 / math.sqrt(channels)
+
+    def cut(image):
+        # Fine texture leaves only splinters, which SLIC merges into one region: none to compare.
+        for doubled in range(12):
+            labels = slic(
+                image, n_segments=count, compactness=2**doubled * compactness / apart,
+                start_label=1, channel_axis=-1,
+            )  # fmt: skip
+            if count == 1 or labels.max() > labels.min():
+                break
+        return relabel_sequential(labels)[0] - 1
+
+    return np.stack([cut(image) for image in arrays]).astype(np.int32)
 
 
 def lime(
@@ -138,7 +152,7 @@ def kernel_shap(
     """Estimate each superpixel's Shapley value by a weighted regression on random sets.
 
     The values of an image's superpixels sum to its answer minus the baseline's. They are exact
-    where `samples` is enough for all sets: 2**n - 2 for n superpixels.
+    where `samples` is enough for all sets: 2**n - 2 for the image's n superpixels.
 
     Args:
         model: Images in [0, 1] to logits.
@@ -181,18 +195,20 @@ def _surrogate(
     segments, regions = _check_segments(segments, inputs.images.shape[:3], kind)
     samples = check_count("samples", samples)
     most = int(regions.max())
-    everything = kind == "kernel_shap" and 2.0**most - 2 <= samples
-    if kind == "kernel_shap" and not everything and samples < 2 * most:
+    everything = 2.0 ** np.minimum(regions, 64) - 2 <= samples
+    if kind == "kernel_shap" and not everything.all() and samples < 2 * most:
         raise ValueError(
-            f"samples must be at least twice the superpixels of each image, {2 * most}, or their "
-            f"values are not determined, got {samples}"
+            f"samples must be at least twice the superpixels of each image, {2 * most} for image "
+            f"{regions.argmax()}, or their values are not determined, got {samples}; raise "
+            "samples, or lower count"
         )
+    if kind == "kernel_shap" and everything.all():
+        samples = 2**most - 2
     sums = _sums(
         *inputs, baseline_images(baseline, inputs.images), jnp.asarray(segments, jnp.int32),
-        jnp.asarray(regions, jnp.int32), image_keys(key, len(inputs.images)),
-        jnp.float32(kernel_width),
-        kind=kind, most=most, everything=everything,
-        samples=2**most - 2 if everything else samples, output=check_output(output),
+        jnp.asarray(regions, jnp.int32), jnp.asarray(everything),
+        image_keys(key, len(inputs.images)), jnp.float32(kernel_width),
+        kind=kind, most=most, samples=samples, output=check_output(output),
         chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
     check_answer(sums[-1], kind)
@@ -260,21 +276,26 @@ def _shapley_set(key, k, regions, most):
     return jnp.where(k % 2 == 0, places < size, places >= size) & real, jnp.float32(1)
 
 
-def _every_set(k, regions, most):
-    """Return the set whose bits are k + 1, with its Shapley kernel, 0 past the image's sets."""
-    shown = ((k + 1) >> jnp.arange(most)) & 1
-    size = shown.sum()
-    table = np.zeros((most + 1, most + 1), np.float32)
-    for n, s in itertools.product(range(2, most + 1), range(1, most)):
+def _every_set(k, regions, most, samples):
+    """Return the set whose bits are k + 1, with its Shapley kernel, 0 past the image's sets.
+
+    It is meant for images whose sets are no more than `samples`: `wide` superpixels at most.
+    """
+    wide = min(most, (samples + 2).bit_length() - 1)
+    table = np.zeros((wide + 1, wide + 1), np.float32)
+    for n, s in itertools.product(range(2, wide + 1), range(1, wide)):
         if s < n:
             table[n, s] = (n - 1) / (math.comb(n, s) * s * (n - s))
+    regions = jnp.minimum(regions, wide)  # no shift beyond the bits of an int32
+    shown = jnp.zeros(most, jnp.int32).at[:wide].set(((k + 1) >> jnp.arange(wide)) & 1)
     inside = (k + 1) < (1 << regions) - 1
-    return (shown > 0) & inside, jnp.where(inside, jnp.asarray(table)[regions, size], 0)
+    weight = jnp.asarray(table)[regions, shown.sum()]
+    return (shown > 0) & inside, jnp.where(inside, weight, 0)
 
 
 def _sums_core(
-    model, images, targets, hidden, segments, regions, keys, kernel_width,
-    *, kind, most, everything, samples, output, chunk_size,
+    model, images, targets, hidden, segments, regions, everything, keys, kernel_width,
+    *, kind, most, samples, output, chunk_size,
 ):  # fmt: skip
     def answer(images, targets):
         return target_output(model, images, targets, output)
@@ -282,13 +303,14 @@ def _sums_core(
     whole = map_images(answer, chunk_size, images, targets)
     nothing = map_images(answer, chunk_size, hidden, targets)
 
-    def draw(key, k, regions):
+    def draw(key, k, regions, everything):
         if kind == "lime":
             return _lime_set(key, k, regions, most, kernel_width)
-        return _every_set(k, regions, most) if everything else _shapley_set(key, k, regions, most)
+        every, drawn = _every_set(k, regions, most, samples), _shapley_set(key, k, regions, most)
+        return jax.tree.map(lambda a, b: jnp.where(everything, a, b), every, drawn)
 
     def visit(totals, i, k, live):
-        shown, weights = jax.vmap(draw)(keys[i], k, regions[i])
+        shown, weights = jax.vmap(draw)(keys[i], k, regions[i], everything[i])
         pixels = jnp.take_along_axis(shown, segments[i].reshape(len(i), -1), 1)
         pixels = pixels.reshape(segments[i].shape)[..., None]
         # From the empty image's answer, so that large logits do not swamp small differences.
@@ -340,6 +362,6 @@ def _constrained(products, sums, regions, change):
 
 _sums = jit(
     _sums_core,
-    static_argnames=["kind", "most", "everything", "samples", "output", "chunk_size"],
-    per_image=["images", "targets", "hidden", "segments", "regions", "keys"],
+    static_argnames=["kind", "most", "samples", "output", "chunk_size"],
+    per_image=["images", "targets", "hidden", "segments", "regions", "everything", "keys"],
 )
