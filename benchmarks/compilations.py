@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST = 3  # some cells define a function anew, once for each of few models
-KINDS = 30  # of one function's arrays; those of `jnp` serve all others
+KINDS = 80  # of one function's arrays; the first notebook has 63, of a broadcast of `jnp`
 
 
 def main() -> int:
