@@ -336,12 +336,11 @@ def test_surrogate_memory_does_not_grow_with_samples(small, pixels, kind):
 
     def size(samples):
         options = {
-            "kind": kind, "most": 20, "everything": False, "samples": samples, "output": "logit",
-            "chunk_size": 8,
+            "kind": kind, "most": 20, "samples": samples, "output": "logit", "chunk_size": 8,
         }  # fmt: skip
         return temporary_bytes(
             surrogates._sums_core, options, small, pixels, TARGETS, pixels, segments,
-            jnp.full(4, 20), KEYS, jnp.float32(0.25),
+            jnp.full(4, 20), jnp.zeros(4, bool), KEYS, jnp.float32(0.25),
         )  # fmt: skip
 
     assert_flat(size(64), size(4096))
