@@ -84,7 +84,7 @@ def jit(
                 kwargs["chunk_size"] = fitting_chunk(function, args, kwargs)
             return compiled(None, False)(*args, **kwargs)
         mesh = images_mesh([arg for arg, its in zip(args, own, strict=False) if its])
-        asked, key = rows.count(args), rows.key(args, kwargs)
+        asked, key = rows.count(args), (asked_precision(), rows.key(args, kwargs))
         if mesh is None:
             args = rows.fill(args, asked, key)
         else:
@@ -117,11 +117,15 @@ def with_products(function: Callable, precision: str) -> Callable:
 
     @functools.wraps(function)
     def traced(*args, **kwargs):
-        asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
-        with jax.default_matmul_precision(asked or precision):
+        with jax.default_matmul_precision(asked_precision() or precision):
             return function(*args, **kwargs)
 
     return traced
+
+
+def asked_precision() -> str | None:
+    """Return the precision of products that `jax.default_matmul_precision` asks for, if any."""
+    return jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def as_argument(model: Callable) -> Any:

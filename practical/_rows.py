@@ -31,7 +31,6 @@ class Rows:
 
     def key(self, args: Sequence[Any], static: Mapping[str, Any]) -> Any:
         """Return what tells one program from another, but for the number of rows."""
-        asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
         shapes = tuple(
             (leaf.shape[1:] if rows else leaf.shape, leaf.dtype)
             if isinstance(leaf, jax.Array | np.ndarray)
@@ -39,7 +38,7 @@ class Rows:
             for arg, rows in zip(args, self._per_image, strict=False)
             for leaf in jax.tree.leaves(arg)
         )
-        return jax.tree.structure(args), shapes, asked, tuple(sorted(static.items()))
+        return jax.tree.structure(args), shapes, tuple(sorted(static.items()))
 
     def fill(self, args: Sequence[Any], count: int | None, key: Any) -> Sequence[Any]:
         """Return the arguments with as many rows as the program of `key` was compiled for."""

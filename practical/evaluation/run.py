@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from practical import metrics
 from practical._files import atomic_path, fingerprint
 from practical._inputs import ChunkSize, check_chunk_size, check_count
+from practical._jit import asked_precision
 from practical._sharding import device_mesh, spread
 from practical._study import fingerprint_model, study_folder, write_rows
 from practical.attribution import METHODS, Method
@@ -169,7 +170,6 @@ class _Run:
     def settings(self, columns: Sequence[str]) -> dict[str, Any]:
         """Return all that a row depends on, but for the method."""
         image = self.dataset.images.shape[1:]
-        asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
         return {
             "dataset": self.dataset.name,
             "images": list(self.dataset.images.shape),
@@ -178,7 +178,8 @@ class _Run:
             "shuffled": (
                 None if self.shuffled is None else fingerprint_model(self.shuffled, image)
             ),
-            "precision": asked or "float32",  # of the explanations' and metrics' own products
+            "precision": asked_precision()
+            or "float32",  # of the explanations' and metrics' own products
             "metrics": list(columns),
             "options": self.options,
             "repeated": self.repeated,

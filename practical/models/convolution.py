@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from practical._jit import asked_precision
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -23,8 +25,7 @@ def convolve(images, kernel, strides, padding, groups):
     Its gradient has the precision that is asked for here: JAX traces it later, when whoever asked
     by `jax.default_matmul_precision` may have left.
     """
-    asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
-    return _convolve(images, kernel, _Options(strides, padding, groups, asked))
+    return _convolve(images, kernel, _Options(strides, padding, groups, asked_precision()))
 
 
 class _Options(NamedTuple):
