@@ -178,8 +178,7 @@ class _Run:
             "shuffled": (
                 None if self.shuffled is None else fingerprint_model(self.shuffled, image)
             ),
-            "precision": asked_precision()
-            or "float32",  # of the explanations' and metrics' own products
+            "precision": asked_precision() or "float32",  # of products, the model's or not
             "metrics": list(columns),
             "options": self.options,
             "repeated": self.repeated,
