@@ -555,12 +555,13 @@ def test_killed_while_downloading(server, home, start):
 
 def test_killed_while_preparing(server, home, start):
     slow = (
-        "import time; from practical.data import imagenette as m; whole = m.decode\n"
-        "def decode(*a, **k): time.sleep(0.2); return whole(*a, **k)\n"
+        "import pathlib, time; from practical.data import imagenette as m; whole = m.decode\n"
+        f"begun = pathlib.Path({str(home / 'begun')!r})\n"
+        "def decode(*a, **k): begun.touch(); time.sleep(0.2); return whole(*a, **k)\n"
         "m.decode = decode\n"
     )
     process = start(slow + LOAD)
-    wait_for(lambda: list(home.rglob("incomplete.*")))
+    wait_for((home / "begun").exists)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert list(home.rglob("incomplete.*"))
