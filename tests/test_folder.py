@@ -1,5 +1,7 @@
 """Anybody's own images: layouts, splits, and what is wrong with a folder."""
 
+import os
+import sys
 import tarfile
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from PIL import Image, ImageFile
 
 from practical.data import load_dataset
 from practical.data.folder import spread_over_classes
+from practical.data.images import image_shape
 from tests.oracles import refuses
 
 PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared/data/photos10.tgz"
@@ -61,9 +64,31 @@ def test_two_splits(two_splits):
         assert (red[:, 1] == green).all()
 
 
-def test_validation_folder_by_its_long_name(two_splits):
-    (two_splits / "val").rename(two_splits / "validation")
+@pytest.mark.parametrize("name", ["validation", "valid", "Val", "TEST"])
+def test_other_names_of_the_splits(two_splits, name):
+    (two_splits / "train").rename(two_splits / "Train")
+    (two_splits / "val").rename(two_splits / name)
+    assert len(load(two_splits)) == 8
     assert len(load(two_splits, "validation")) == 4
+
+
+def test_a_test_folder_is_left_alone_beside_a_validation_folder(two_splits):
+    fill(two_splits / "test" / "cat", 7)
+    assert len(load(two_splits, "validation")) == 4
+
+
+def test_a_class_may_be_called_train(one_level):
+    fill(one_level / "train", 5)
+    assert load(one_level).class_names == ("cat", "dog", "owl", "train")
+
+
+def test_composed_and_decomposed_names_are_one_class(two_splits):
+    fill(two_splits / "train" / "e\u0301clair", 2)
+    fill(two_splits / "train" / "\u00e9clair", 1, start=7)
+    fill(two_splits / "val" / "e\u0301clair", 1)
+    assert load(two_splits).class_names == ("cat", "dog", "\u00e9clair")
+    assert np.bincount(load(two_splits).labels).tolist() == [4, 4, 3]
+    assert np.bincount(load(two_splits, "validation").labels).tolist() == [2, 2, 1]
 
 
 def test_one_level_is_split_80_to_20_in_each_class(one_level):
@@ -96,6 +121,15 @@ def test_first_images_are_spread_over_the_classes(one_level):
     some = load(one_level, count=5)
     np.testing.assert_array_equal(some.images[:], train.images[:5])
     np.testing.assert_array_equal(some.labels, train.labels[:5])
+
+
+def test_only_the_first_count_images_are_opened(one_level, monkeypatch):
+    opened = set()
+    monkeypatch.setattr(
+        "practical.data.folder.image_shape", lambda path: opened.add(path) or image_shape(path)
+    )
+    assert load(one_level, count=3).images[:].shape == (3, 10, 12, 3)
+    assert len(opened) == 3
 
 
 def test_mixed_sizes_are_resized(one_level):
@@ -207,32 +241,43 @@ def test_classes_that_differ(two_splits):
 
 
 def test_half_of_the_layout(two_splits):
-    (two_splits / "val").rename(two_splits / "test")
-    with pytest.raises(ValueError, match=r"one of val/ and validation/ .*it has test, train"):
+    (two_splits / "val").rename(two_splits / "held out")
+    with pytest.raises(ValueError, match=r"one of val/, .* and test/ .*it has held out, train"):
         load(two_splits)
 
 
 def test_both_names_of_validation(two_splits):
     fill(two_splits / "validation" / "cat", 1)
-    with pytest.raises(ValueError, match=r"one of val/ and validation/ .*train, val, validation"):
+    with pytest.raises(ValueError, match=r"one of val/, .* and test/ .*train, val, validation"):
         load(two_splits)
 
 
 def test_folders_beside_the_splits(two_splits):
-    fill(two_splits / "test" / "cat", 1)
-    with pytest.raises(ValueError, match=r"folders beside train/ and val/: test; move"):
+    fill(two_splits / "other" / "cat", 1)
+    with pytest.raises(ValueError, match=r"folders beside train/ and val/: other; move"):
         load(two_splits)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have only UTF-8 names")
+@pytest.mark.parametrize("place", ["class", "root"])
+def test_names_that_are_not_utf_8(tmp_path, place):
+    name = os.fsdecode("café".encode("latin-1"))
+    root = tmp_path / (name if place == "root" else "root")
+    for folder in ("cat", name if place == "class" else "dog"):
+        fill(root / folder, 2)
+    with pytest.raises(ValueError, match=r"folder b'.*caf\\xe9' must be UTF-8.*rename it"):
+        load(root)
 
 
 def test_stray_file(one_level):
     (one_level / "readme.txt").write_text("hello")
-    with pytest.raises(ValueError, match=r"no files of its own; it has readme\.txt"):
+    with pytest.raises(ValueError, match=r"no other files; it has readme\.txt"):
         load(one_level)
 
 
 def test_folder_inside_a_class(one_level):
     fill(one_level / "cat" / "more", 1)
-    with pytest.raises(ValueError, match=r"must hold images alone; it has the folders more"):
+    with pytest.raises(ValueError, match=r"must hold only images; it has the folders more"):
         load(one_level)
 
 

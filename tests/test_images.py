@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
 
 from practical.data import images as module
 from practical.data import load_image
@@ -33,12 +33,13 @@ def corners(pixels: np.ndarray) -> list[tuple[int, ...]]:
     return [tuple(int(v) for v in np.round(pixels[place]) * 255) for place in places]
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
 def png(rows: np.ndarray, *, depth: int, colour: int, extra: bytes = b"") -> bytes:
     """Write a PNG by hand: Pillow writes no 16-bit colours and no transparent 16-bit grey."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + checksum
 
     height, width = rows.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
@@ -58,7 +59,8 @@ def saved(image: Image.Image, kind: str, **options) -> bytes:
     ("name", "options"),
     [("a.jpg", {"quality": 100}), ("a.JPEG", {}), ("a.png", {}), ("a.webp", {"lossless": True}),
      ("a.jpg", {"progressive": True}), ("misnamed.png", {"format": "JPEG"}),
-     ("camera.jpg", {"format": "MPO"})],
+     ("camera.jpg", {"format": "MPO"}), ("a.bmp", {}), ("a.gif", {}), ("a.ppm", {}), ("a.tif", {}),
+     ("a.tiff", {"compression": "tiff_lzw"})],
 )  # fmt: skip
 def test_kinds_of_file(tmp_path, name, options):
     quarters().save(tmp_path / name, **options)
@@ -72,7 +74,7 @@ def test_kinds_of_file(tmp_path, name, options):
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_rotation(tmp_path, kind, turn):
     # How the sensor's rows and columns lie in the upright picture: EXIF 2.32, tag 0x0112.
     stored = {
@@ -89,6 +91,29 @@ def test_exif_rotation(tmp_path, kind, turn):
     assert pixels.shape == (32, 24, 3)
     assert image_shape(tmp_path / "a") == (32, 24)
     assert corners(pixels) == [RED, GREEN, BLUE, WHITE]
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "behind the pixels"])
+@pytest.mark.parametrize("note", ["eXIf", "XMP"])
+def test_a_png_header_is_read_without_its_pixels(tmp_path, monkeypatch, place, note):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    extra = (
+        chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        if note == "eXIf"
+        else chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>')
+    )
+    content = saved(quarters().crop((0, 0, 24, 32)), "PNG")
+    cut = 33 if place == "before the pixels" else len(content) - 12  # behind IHDR, before IEND
+    (tmp_path / "a.png").write_bytes(content[:cut] + extra + content[cut:])
+
+    def load(*_):
+        raise AssertionError("pixels are decoded where the header would do")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", load)
+        assert image_shape(tmp_path / "a.png") == (24, 32)
+    assert load_image(tmp_path / "a.png").shape == (24, 32, 3)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")  # which Pillow tells the user about
@@ -126,10 +151,20 @@ def test_an_unknown_rotation_is_none(tmp_path, turn):
         (png(np.full((8, 8, 3), 51 * 257, ">u2"), depth=16, colour=2), (51, 51, 51)),
         (png(np.full((8, 8, 4), 0, ">u2"), depth=16, colour=6), WHITE),
         (png(np.full((8, 8, 2), 0, ">u2"), depth=16, colour=4), WHITE),
+        (saved(Image.new("I;16", (8, 8), 51 * 257), "TIFF"), (51, 51, 51)),
+        # Tag 262 (photometric interpretation) turned from "0 is black" to "0 is white".
+        (
+            saved(Image.new("I;16", (8, 8), 51 * 257), "TIFF").replace(
+                struct.pack("<HHII", 262, 3, 1, 1), struct.pack("<HHII", 262, 3, 1, 0)
+            ),
+            (204, 204, 204),
+        ),
+        (b"P2 8 8 1023 " + b"1023 " * 64, WHITE),
     ],
     ids=["grey", "black and white", "grey jpeg", "palette", "alpha", "clear webp", "grey alpha",
          "clear colour", "clear grey", "cmyk", "16-bit", "16-bit by hand", "16-bit clear",
-         "16-bit colour", "16-bit alpha", "16-bit grey alpha"],
+         "16-bit colour", "16-bit alpha", "16-bit grey alpha", "16-bit tiff",
+         "16-bit tiff of negatives", "10-bit pgm"],
 )  # fmt: skip
 def test_modes(content, expected):
     pixels = decode(content)
@@ -152,7 +187,7 @@ def test_palette_with_a_clear_colour():
 
 def test_first_frame_of_an_animation():
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN)]
-    for kind in ("PNG", "WEBP"):
+    for kind in ("PNG", "WEBP", "GIF", "TIFF"):
         content = saved(frames[0], kind, save_all=True, append_images=frames[1:])
         np.testing.assert_allclose(decode(content)[4, 4], RED, atol=3)
 
@@ -171,10 +206,20 @@ def test_truncated(tmp_path, kind, kept):
         load_image(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", b"GIF89a" + bytes(50), bytes(1000)])
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_without_a_range(tmp_path, mode):
+    Image.new(mode, (8, 8), 1).save(tmp_path / "a.tif")
+    for read in (load_image, image_shape):
+        with pytest.raises(ValueError, match=r"a\.tif has 32-bit .*convert it to 8 or 16"):
+            read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"RIFF" + bytes(50), bytes(1000)])
 def test_no_image(tmp_path, content):
     (tmp_path / "page.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"page\.jpg is no image of a known kind \(JPEG, PNG, WEB"):
+    with pytest.raises(
+        ValueError, match=r"page\.jpg is not an image of a known kind \(JPEG, PNG, WEB"
+    ):
         load_image(tmp_path / "page.jpg")
 
 

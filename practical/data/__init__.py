@@ -28,8 +28,9 @@ def load_dataset(
         name: "shapes" (drawn, with the masks of the objects, no download), "imagenette" (ten
             classes of photographs; the first call downloads 99 MB, which `PRACTICAL_HOME` says
             where to keep and `PRACTICAL_MIRROR` from which other server to get), or
-            "folder:PATH" (your own images: one folder per class, under `train/` and `val/`, or
-            at one level and split 80/20 by `seed`).
+            "folder:PATH" (your own images: one folder per class, under `train/` and `val/` (also
+            `valid/`, `validation/` or `test/`), or at one level and split 80/20 by `seed`; JPEG,
+            PNG, WebP, BMP, TIFF, GIF or PPM).
         split: "train" or "validation".
         size: Which download of imagenette: "160px" (default) or "320px" for the shorter side,
             or "full". The other data sets have no sizes.

@@ -1,5 +1,8 @@
 """Anybody's own images: one folder per class."""
 
+import os
+import unicodedata
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +12,8 @@ from practical.data.dataset import Dataset, LazyArray
 from practical.data.images import decode, image_shape, resize_and_crop
 
 _VALIDATION_SHARE = 0.2
+_TRAIN, _VALIDATION = {"train"}, {"val", "valid", "validation"}  # names of the splits' folders
+_TEST = {"test"}  # validates where there is no validation folder
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # what a file manager leaves, with all hidden files
 _LISTED = 3  # how many of many names an error message gives
 
@@ -19,9 +24,12 @@ def folder(
 ) -> Dataset:  # fmt: skip
     """Return a split of the images below `path`, read when they are looked at.
 
-    Either `path/train/CLASS/*` and `path/val/CLASS/*` (or `validation`), or `path/CLASS/*`, of
-    which `seed` draws a fifth of each class for validation. The images come in an order drawn
-    from `seed`, in which every class is spread evenly.
+    Either `path/train/CLASS/*` and `path/val/CLASS/*`, or `path/CLASS/*`, of which `seed` draws a
+    fifth of each class for validation. The validation folder may also be called `valid` or
+    `validation`, in any case. A folder `test` beside the two is left alone; without a validation
+    folder, it is used for validation. The images come in an order drawn from `seed`, in which every
+    class is spread evenly. Two spellings of a class name that differ only in their Unicode
+    normalization (NFC, NFD) are one class, named in NFC.
 
     Args:
         path: The folder.
@@ -32,26 +40,28 @@ def folder(
         seed: A non-negative integer.
 
     Raises:
-        ValueError: If the folder is not laid out so, has under two classes or files that are no
-            images, or the images differ in size.
+        ValueError: If the folder has another layout, under two classes, files that are not images,
+            images of different sizes, or class names that are not UTF-8.
     """
     root = Path(path).expanduser().resolve()
     if not root.is_dir():
         raise ValueError(f"folder:PATH must name a folder; {root} is not one")
+    _check_utf8(root, str(root))
     class_names, by_class = _split_files(root, split, seed)
-    files = [file for name in class_names for file in by_class[name]]
     labels = np.repeat(
         np.arange(len(class_names), dtype=np.int32), [len(by_class[name]) for name in class_names]
     )
+    order = spread_over_classes(labels, seed=seed, count=count)
+    paths = [file for name in class_names for file in by_class[name]]
+    files = [paths[index] for index in order]
     shapes = _read_shapes(files)
     if image_size is None:
         height, width = _one_shape(files, shapes)
     else:
         height = width = image_size
-    order = spread_over_classes(labels, seed=seed, count=count)
 
     def read(index: int) -> np.ndarray:
-        image = decode(files[order[index]])
+        image = decode(files[index])
         return image if image_size is None else resize_and_crop(image, image_size)
 
     return Dataset(
@@ -96,26 +106,30 @@ def _is_integer(value: object) -> bool:
 
 def _split_files(root: Path, split: str, seed: int) -> tuple[list[str], dict[str, list[Path]]]:
     """Return the class names, sorted, and the files of each in this split."""
-    names = {child.name for child in _visible(root) if child.is_dir()}
-    validation = sorted(names & {"val", "validation"})
-    if "train" in names or validation:
-        if "train" not in names or len(validation) != 1:
+    folders = [child for child in _visible(root) if child.is_dir()]
+    # A class may be called "train", too; its folder holds no folders.
+    parts = [f for f in folders if any(child.is_dir() for child in f.iterdir())]
+    train, validation, test = (
+        [folder for folder in parts if folder.name.lower() in names]
+        for names in (_TRAIN, _VALIDATION, _TEST)
+    )
+    if train or validation:
+        held_out = validation or test
+        if len(train) != 1 or len(held_out) != 1:
             raise ValueError(
-                f"{root} must have the folder train/ and one of val/ and validation/ (or else "
-                f"one folder per class alone); it has {', '.join(sorted(names))}"
+                f"{root} must have the folder train/ and one of val/, valid/, validation/ and "
+                f"test/ (or else only one folder per class); it has {_names(folders)}"
             )
-        if extra := sorted(names - {"train", *validation}):
+        if extra := [folder for folder in folders if folder not in (*train, *validation, *test)]:
             raise ValueError(
-                f"{root} has folders beside train/ and {validation[0]}/: {_some(extra)}; move "
-                f"them away"
+                f"{root} has folders beside {train[0].name}/ and {held_out[0].name}/: "
+                f"{_names(extra)}; move them away"
             )
-        folders = {"train": root / "train", "validation": root / validation[0]}
-        found = {name: _by_class(path) for name, path in folders.items()}
-        train, held_out = (set(found[name]) for name in ("train", "validation"))
-        if train != held_out:
+        found = {"train": _by_class(train[0]), "validation": _by_class(held_out[0])}
+        if differing := set(found["train"]) ^ set(found["validation"]):
             raise ValueError(
-                f"train/ and {validation[0]}/ of {root} must have the same classes; only in one: "
-                f"{_some(sorted(train ^ held_out))}"
+                f"{train[0].name}/ and {held_out[0].name}/ of {root} must have the same classes; "
+                f"only in one: {_some(sorted(differing))}"
             )
         files = found[split]
     else:
@@ -127,28 +141,46 @@ def _split_files(root: Path, split: str, seed: int) -> tuple[list[str], dict[str
 
 def _by_class(root: Path) -> dict[str, list[Path]]:
     children = _visible(root)
-    if stray := [child.name for child in children if not child.is_dir()]:
+    if stray := [child for child in children if not child.is_dir()]:
         raise ValueError(
-            f"{root} must hold one folder per class and no files of its own; it has "
-            f"{_some(stray)}. Move them into a class's folder or away"
+            f"{root} must hold one folder per class and no other files; it has "
+            f"{_names(stray)}. Move them into a class's folder or away"
         )
     if not children:
         raise ValueError(f"{root} has no images: it must hold one folder of images per class")
-    files = {child.name: _visible(child) for child in children}
-    for name, paths in files.items():
-        if not paths:
-            raise ValueError(f"the class {name!r} has no images in {root / name}; add some")
-        if inner := [path.name for path in paths if path.is_dir()]:
-            raise ValueError(
-                f"the class folder {root / name} must hold images alone; it has the folders "
-                f"{_some(inner)}"
-            )
+    files: dict[str, list[Path]] = {}
+    for child in children:
+        _check_utf8(child, child.name)
+        files.setdefault(unicodedata.normalize("NFC", child.name), []).extend(_images(child))
     if len(files) < 2:
         raise ValueError(
             f"{root} has one class, {next(iter(files))!r}, and a classifier needs two or more: "
             f"give every class a folder"
         )
     return files
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return the files of one class's folder."""
+    paths = _visible(folder)
+    if not paths:
+        raise ValueError(f"the class {folder.name!r} has no images in {folder}; add some")
+    if inner := [path for path in paths if path.is_dir()]:
+        raise ValueError(
+            f"the class folder {folder} must hold only images; it has the folders {_names(inner)}"
+        )
+    return paths
+
+
+def _check_utf8(path: Path, name: str) -> None:
+    """Raise a ValueError unless `name` can be written to a file."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the name of the folder {os.fsencode(path)!r} must be UTF-8, because class names are "
+            f"written into files; rename it"
+        ) from error
 
 
 def _share(paths: list[Path], split: str, seed: int, name: str, root: Path) -> list[Path]:
@@ -202,6 +234,10 @@ def _one_shape(files: list[Path], shapes: list[tuple[int, int]]) -> tuple[int, i
             f"image_size=224 to resize and crop all"
         )
     return shapes[0]
+
+
+def _names(paths: Iterable[Path]) -> str:
+    return _some(sorted(path.name for path in paths))
 
 
 def _some(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,17 +12,21 @@ import numpy as np
 if TYPE_CHECKING:  # Pillow is imported when the first image is opened
     from PIL import Image
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _MAX_PIXELS = 90_000_000  # 270 MB decoded; a file that unpacks to more is a mistake or an attack
 _ORIENTATION = 0x0112  # EXIF tag
+_PHOTOMETRIC = 0x0106  # TIFF tag
 _TURNS = range(2, 9)  # its values that mean a flip or a rotation
+_PNG_NOTES = (b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"IEND")  # all that EXIF needs
+_MAX_NOTE = 2**20  # bytes; a camera's are under 64 kB
 
 
 def load_image(path: str | Path, *, image_size: int | None = None) -> np.ndarray:
-    """Read one photograph: JPEG, PNG or WebP.
+    """Read one photograph: JPEG, PNG, WebP, BMP, TIFF, GIF or PPM.
 
-    It is turned upright as its EXIF tag says; grey, palette, 16-bit and CMYK images become RGB, and
-    what is transparent becomes white. Of an animation you get the first frame.
+    It is turned upright according to its EXIF tag. Gray, palette, 16-bit and CMYK images become
+    RGB, and transparent pixels become white. Animations give their first frame, and TIFF files
+    with several pages give the first page.
 
     Args:
         path: The file.
@@ -33,7 +38,8 @@ def load_image(path: str | Path, *, image_size: int | None = None) -> np.ndarray
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no readable image, truncated, or unpacks to over 90 million pixels.
+        ValueError: If it is not a readable image, is truncated, has 32-bit pixels, or unpacks to
+            over 90 million pixels.
     """
     check_image_size(image_size)
     image = decode(path)
@@ -61,11 +67,11 @@ def decode(source: str | Path | bytes, *, name: str = "", formats=_FORMATS) -> n
 
 
 def image_shape(path: str | Path) -> tuple[int, int]:
-    """Return the height and width that `decode` will give, from the file's header alone.
+    """Return the height and width that `decode` will give, without decoding any pixels.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no readable image.
+        ValueError: If it is not a readable image.
     """
     with _opened(path, "", _FORMATS) as (image, _):
         width, height = image.size
@@ -125,7 +131,8 @@ def _opened(source: str | Path | bytes, name: str, formats) -> Iterator[tuple["I
         image = Image.open(io.BytesIO(source) if in_memory else source, formats=formats)
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"{name} is no image of a known kind ({', '.join(formats)}); convert it or remove it"
+            f"{name} is not an image of a known kind ({', '.join(formats)}); convert it or remove "
+            f"it"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{name} is too large: {error}; make it smaller") from error
@@ -136,6 +143,12 @@ def _opened(source: str | Path | bytes, name: str, formats) -> Iterator[tuple["I
     with image:
         width, height = image.size
         _check_pixels(height, width, name)
+        # Nothing in the file states which of these values is white.
+        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+            raise ValueError(
+                f"{name} has 32-bit or signed pixels, which have no fixed range; convert it to 8 "
+                f"or 16 unsigned bits per channel"
+            )
         yield image, name
 
 
@@ -148,11 +161,39 @@ def _check_pixels(height: int, width: int, name: str) -> None:
 
 
 def _orientation(image) -> int:
+    """Return the EXIF tag that is still to be applied, without decoding any pixels."""
+    from PIL import Image
+
+    if image.format == "TIFF":  # Pillow turns these itself
+        return 1
     try:
-        turn = image.getexif().get(_ORIENTATION, 1)
+        if image.format == "PNG":
+            with Image.open(io.BytesIO(_png_notes(image.fp)), formats=["PNG"]) as notes:
+                exif = Image.Image.getexif(notes)
+        else:
+            exif = image.getexif()
+        turn = exif.get(_ORIENTATION, 1)
     except Exception:  # a broken note in the file's margin does not spoil the picture
         return 1
     return turn if turn in _TURNS else 1
+
+
+def _png_notes(file) -> bytes:
+    """Return a PNG of the chunks that can hold EXIF, which may stand behind the pixels.
+
+    Pillow decodes all pixels to get there, which takes 60 times as long.
+    """
+    position = file.tell()
+    file.seek(0)
+    kept = [file.read(8)]
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in _PNG_NOTES and length <= _MAX_NOTE:
+            kept += head, file.read(length + 4)  # with the checksum
+        else:
+            file.seek(length + 4, 1)
+    file.seek(position)
+    return b"".join(kept)
 
 
 def _upright(image, turn: int):
@@ -171,6 +212,8 @@ def _to_rgb(image):
 
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 255
         grey = np.asarray(image, np.float32)
+        if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:  # 0 is white
+            grey = 65535 - grey
         eight = Image.fromarray(np.round(grey / 257).astype(np.uint8))
         if (clear := image.info.get("transparency")) is not None:
             eight.putalpha(Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8)))
