@@ -520,7 +520,7 @@ plt.show()
 
 # %%
 _, (left, right) = plt.subplots(1, 2, figsize=(12, 3.2), layout="constrained", width_ratios=(2, 3))
-several = given.per_class(4)
+several = given.per_class(8)  # an interval needs at least 8 images
 rows = []
 for name, network in networks.items():
     energy = explainfix.filter_spectra(network)["conv1"].ed

@@ -156,7 +156,8 @@ def plot_intervals(
     """Draw means as bars, with their intervals as whiskers.
 
     Args:
-        table: A row a bar, with the columns named below, and `low` and `high`, the interval's ends.
+        table: A row per bar, with the columns named below, and `low` and `high`, the interval's
+            ends; no whisker where they are NaN.
         x: The column that says which group of bars it is in.
         series: The column that says which colour it has.
         value: The column of means.
@@ -218,7 +219,7 @@ def plot_curves(
     ylabel: str = "probability of the class",
     ax: Axes | None = None,
 ) -> Axes:
-    """Show each curve's mean over images, with a bootstrap band where there are two or more.
+    """Show each curve's mean over images, with a bootstrap band if there are eight or more.
 
     Args:
         curves: Deletion or insertion curves by name; the legend adds the mean area under each.
@@ -238,11 +239,10 @@ def plot_curves(
         fractions, scores = np.asarray(curve.fractions), np.asarray(curve.scores)
         label = f"{name} ({float(np.mean(curve.auc)):.3f})"
         (line,) = ax.plot(100 * fractions, scores.mean(0), label=label)
-        if len(scores) > 1:
-            band = bootstrap_interval(scores, level=level)
-            ax.fill_between(
-                100 * fractions, band.low, band.high, color=line.get_color(), alpha=0.15, lw=0
-            )
+        band = bootstrap_interval(scores, level=level)
+        ax.fill_between(  # draws nothing where the ends are NaN
+            100 * fractions, band.low, band.high, color=line.get_color(), alpha=0.15, lw=0
+        )
     ax.set(xlabel="pixels replaced, most relevant first (%)", ylabel=ylabel, xlim=(0, 100))
     ax.set_ylim(bottom=0 if ax.get_ylim()[0] > -0.05 else None)
     ax.legend(title="mean area under the curve", fontsize=8, title_fontsize=8)

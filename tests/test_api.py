@@ -190,7 +190,7 @@ ALLOWED = {
     "_sharding": set(),
     "_compiled": {"_files"},
     "_chunks": set(),
-    "_bootstrap": {"_keys"},
+    "_bootstrap": set(),
     "_checkpoint": {"_files"},
     "_study": {"_files", "_jit"},
     "_inputs": {"_jit", "_sharding"},

@@ -189,7 +189,7 @@ def made(values, per="image"):
 
 
 def test_an_interval_is_around_the_mean_and_a_constant_has_none():
-    found = spectra_interval(made([[4.0, 1.0]] * 3))["conv"]
+    found = spectra_interval(made([[4.0, 1.0]] * 8))["conv"]
     for part in found:
         np.testing.assert_allclose(part.ed, [4, 1])
         np.testing.assert_allclose(part.e1, [3, 2, 1])  # sqrt(4) + sqrt(1) along the one row
@@ -202,7 +202,7 @@ def test_an_interval_is_around_the_mean_and_a_constant_has_none():
 
 def test_shares_do_not_tell_a_network_from_its_double(reference):
     model, images, targets = reference
-    one = saliency_spectra(model, images, targets)
+    one = saliency_spectra(model, images, targets).select([0, 1, 2, 3, 4, 5, 0, 1])
     double = Spectra({n: 2 * e for n, e in one.energies.items()}, one.shapes, one.per)
     for layer, interval in compare_spectra(one, double).items():
         for part in interval:
@@ -210,6 +210,13 @@ def test_shares_do_not_tell_a_network_from_its_double(reference):
     plain = compare_spectra(one, double, share=False)
     for layer, interval in plain.items():
         np.testing.assert_allclose(interval.mean.ed, -one[layer].ed, rtol=1e-4)
+
+
+def test_fewer_than_eight_images_have_no_interval():
+    few = spectra_interval(made([[4.0, 1.0], [1.0, 1.0]] * 3))["conv"]
+    np.testing.assert_allclose(few.mean.ed, [2.5, 1])
+    for part in (*few.low, *few.high):
+        assert np.isnan(part).all()
 
 
 def test_a_class_is_selected_by_a_mask(reference):

@@ -109,24 +109,25 @@ def test_constant_maps_are_drawn(value):
     draw(plotting.plot_heatmap(maps[0]))
 
 
-def test_curves_have_bands_where_there_are_two_images():
+def test_curves_have_bands_from_eight_images_on():
     fractions = np.linspace(0, 1, 5)
-    scores = np.array([[1, 0.8, 0.6, 0.4, 0.2], [1, 0.4, 0.2, 0.2, 0.2]])
+    scores = np.array(4 * [[1, 0.8, 0.6, 0.4, 0.2], [1, 0.4, 0.2, 0.2, 0.2]])
     ax = plotting.plot_curves(
-        {"two": Curve(fractions, scores), "one": Curve(fractions, scores[:1])}, ylabel="score"
+        {"all": Curve(fractions, scores), "one": Curve(fractions, scores[:1])}, ylabel="score"
     )
     draw(ax)
-    two, one = ax.lines
-    np.testing.assert_allclose(two.get_ydata(), scores.mean(0))
+    every, one = ax.lines
+    np.testing.assert_allclose(every.get_ydata(), scores.mean(0))
     np.testing.assert_allclose(one.get_ydata(), scores[0])
     np.testing.assert_allclose(one.get_xdata(), 100 * fractions)  # per cent
-    (band,) = ax.collections  # of "two" alone
+    band, nothing = ax.collections
+    assert not any(len(path.vertices) for path in nothing.get_paths())
     heights = band.get_paths()[0].vertices[:, 1]
     assert heights.min() == pytest.approx(0.2, abs=1e-6)
     assert heights.max() == pytest.approx(1)
     # mean areas: (0.6 + 0.35) / 2 and 0.6
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["two (0.475)", "one (0.600)"]
+    assert labels == ["all (0.475)", "one (0.600)"]
     assert ax.get_ylabel() == "score"
 
 

@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +10,66 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from practical import _bootstrap
 from practical.metrics import bootstrap_interval, holm, permutation_test, rank_agreement
-from practical.metrics import statistics as module
 from tests.oracles import refuses
 
 
 def test_the_mean_is_the_mean_and_equal_images_leave_no_doubt():
     values = np.array([[1.0, 2.0], [3.0, 6.0]], np.float32)
     np.testing.assert_array_equal(bootstrap_interval(values).mean, [2, 4])
-    same = bootstrap_interval(np.full((7, 2), 0.25, np.float32))
+    same = bootstrap_interval(np.full((9, 2), 0.1))
     for end in same:
-        np.testing.assert_allclose(end, 0.25, rtol=1e-6)
+        np.testing.assert_allclose(end, 0.1, rtol=1e-12)
+    assert (same.low <= same.mean).all()
+    assert (same.mean <= same.high).all()
 
 
-def test_two_images_have_a_known_bootstrap_distribution():
-    # Means of two draws from {0, 1}: 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4. So the central
-    # 95 % are the whole of [0, 1], and the central 40 % (from 30 % to 70 %) the one point 1/2.
-    values = np.array([0.0, 1.0], np.float32)
-    np.testing.assert_allclose(bootstrap_interval(values)[1:], [0, 1])
-    np.testing.assert_allclose(bootstrap_interval(values, level=0.4)[1:], [0.5, 0.5])
+def test_fewer_than_eight_images_have_a_mean_and_no_interval():
+    values = np.random.default_rng(0).random((8, 2))
+    for count in range(1, 8):
+        mean, low, high = bootstrap_interval(values[:count])
+        np.testing.assert_allclose(mean, values[:count].mean(0))
+        assert np.isnan([low, high]).all()
+    assert np.isfinite(bootstrap_interval(values)).all()
+    pair = np.stack([values[:7, 0], values[:7, 1]], 1)
+    assert np.isnan(rank_agreement(pair, pair)[1:]).all()
+    assert np.isfinite(rank_agreement(values, values)).all()
+
+
+@pytest.mark.parametrize("count", [8, 16, 32])
+@pytest.mark.parametrize(
+    ("draw", "mean"),
+    [
+        (lambda random, shape: random.random(shape), 0.5),
+        (lambda random, shape: random.lognormal(size=shape), np.exp(0.5)),
+        (lambda random, shape: random.beta(0.3, 2, shape), 0.3 / 2.3),
+    ],
+)
+def test_the_interval_covers_the_mean_as_often_as_the_t_interval(draw, mean, count):
+    values = draw(np.random.default_rng(0), (count, 500))  # a data set per column
+    middle, low, high = bootstrap_interval(values)
+    half = scipy.stats.t.ppf(0.975, count - 1) * values.std(0, ddof=1) / np.sqrt(count)
+    student = np.mean(abs(middle - mean) <= half)
+    assert np.mean((low <= mean) & (mean <= high)) >= student - 0.01
+    assert (low >= values.min(0)).all()
+    assert (high <= values.max(0)).all()
+
+
+def test_large_values_keep_the_digits_of_float64():
+    values = np.random.default_rng(0).random(20)
+    small, large = bootstrap_interval(values), bootstrap_interval(values + 2.0**24)
+    np.testing.assert_allclose(np.subtract(large, 2.0**24), small, atol=1e-7)
+
+
+def test_a_hundred_thousand_images_take_bounded_memory():
+    values = np.random.default_rng(0).random(100_000)
+    tracemalloc.start()
+    interval = bootstrap_interval(values, samples=50)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6  # one (samples, images) array of float64 would be 40 MB, and its draws more
+    assert interval.low < 0.5 < interval.high
 
 
 def test_many_normal_values_give_the_textbook_interval():
@@ -58,7 +100,7 @@ def test_the_key_decides():
 
 
 def test_shapes_are_kept():
-    interval = bootstrap_interval(np.random.default_rng(0).random((4, 2, 3)).astype(np.float32))
+    interval = bootstrap_interval(np.random.default_rng(0).random((8, 2, 3)).astype(np.float32))
     assert [end.shape for end in interval] == 3 * [(2, 3)]
     assert (interval.low <= interval.mean).all()
     assert (interval.mean <= interval.high).all()
@@ -66,8 +108,8 @@ def test_shapes_are_kept():
 
 def test_bad_arguments():
     values = np.ones(4, np.float32)
-    for few in (np.float32(1), values[:1], values[:0]):
-        with refuses("values must hold at least two images, got shape"):
+    for few in (np.float32(1), values[:0]):
+        with refuses("values must hold at least one image, got shape"):
             bootstrap_interval(few)
     with refuses("values must be finite, got NaN or infinity for image 2"):
         bootstrap_interval(np.array([0, 1, np.nan, 1], np.float32))
@@ -188,7 +230,7 @@ def test_small_blocks_are_the_same_test(monkeypatch):
     first, second = two(1, 8, shift=0.4)
     exact = permutation_test(first, second).p_value
     drawn = permutation_test(*two(1, 40, shift=0.3)).p_value
-    monkeypatch.setattr(module, "_BLOCK", 100)  # 12 rows of 8 at a time, and a rest
+    monkeypatch.setattr(_bootstrap, "_BLOCK", 100)  # 12 rows of 8 at a time, and a rest
     assert permutation_test(first, second).p_value == exact
     found = permutation_test(*two(1, 40, shift=0.3)).p_value
     assert abs(found - drawn) < 4 * np.sqrt(2 * drawn * (1 - drawn) / 10_000)
@@ -333,7 +375,7 @@ def test_one_order_and_its_opposite():
 
 def test_images_are_drawn_together():
     # Image by image the metrics agree, but the images do not: drawn apart, the orders would differ.
-    first = np.array([[0, 9], [9, 0], [0, 9], [9, 0], [1, 0]], np.float32)
+    first = np.array(4 * [[0, 9], [9, 0]] + [[1, 0]], np.float32)
     np.testing.assert_array_equal(rank_agreement(first, 2 * first), [1, 1, 1])
 
 
@@ -373,7 +415,7 @@ def test_the_key_and_the_block_decide_the_draws_alone(monkeypatch):
     others = [rank_agreement(first, second, samples=50, key=jax.random.key(k)) for k in (1, 2, 3)]
     assert any(other != found for other in others)
     assert all(other.tau == found.tau for other in others)
-    monkeypatch.setattr(module, "_BLOCK", 7 * 36)
+    monkeypatch.setattr(_bootstrap, "_BLOCK", 7 * 36)
     np.testing.assert_allclose(rank_agreement(first, second, samples=50), found, atol=1e-6)
 
 

@@ -71,7 +71,7 @@ class Relevance(NamedTuple):
     """How much relevance a region gets, for its size: 1 is what any other region gets."""
 
     density: Float[np.ndarray, " n"]  # share of the positive relevance over share of the area
-    interval: Interval  # of the mean over images
+    interval: Interval  # of the mean over images; NaN below 8 images
 
 
 def relevance_density(heatmaps: Float[ArrayLike, "n h w"], region: Region) -> Relevance:
@@ -82,7 +82,7 @@ def relevance_density(heatmaps: Float[ArrayLike, "n h w"], region: Region) -> Re
         region: (N, H, W), or (H, W) for all: True in the region; neither empty nor everything.
 
     Raises:
-        ValueError: If an argument breaks its rule, or there are fewer than two images.
+        ValueError: If an argument breaks its rule.
     """
     region = _region(region, np.shape(heatmaps))
     mass = relevance_mass(heatmaps, region)
@@ -213,7 +213,7 @@ class Effect(NamedTuple):
 
     before: Float[np.ndarray, " n"]
     after: Float[np.ndarray, " n"]
-    interval: Interval  # of the mean of after - before
+    interval: Interval  # of the mean of after - before; NaN below 8 images
 
 
 def effect(
@@ -223,7 +223,7 @@ def effect(
 
     Args:
         model: Images to logits.
-        images: (N, H, W, C) in [0, 1], at least two.
+        images: (N, H, W, C) in [0, 1].
         changed: The same images after `paste`, `paint_out`, or any change.
         targets: (N,) class indices.
 

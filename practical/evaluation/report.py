@@ -32,7 +32,8 @@ def summarise(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.D
         seed: Decides the bootstrap and the permutations.
 
     Returns:
-        A row per method and metric: `mean`, `low`, `high`, `images`; and `p_random`, the paired
+        A row per method and metric: `mean`, `low` and `high` (NaN below 8 images), `images`; and
+        `p_random`, the paired
         permutation test against the control "random", Holm-corrected over the metric's methods.
 
     Raises:
@@ -42,11 +43,7 @@ def summarise(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.D
     tables = []
     for metric, table in _by_metric(rows).items():
         values = table.to_numpy(np.float64)
-        interval = (
-            bootstrap_interval(values, level=level, key=key)
-            if len(values) > 1
-            else (values[0], [np.nan] * values.shape[1], [np.nan] * values.shape[1])
-        )
+        interval = bootstrap_interval(values, level=level, key=key)
         others = [m for m in table.columns if m != _CONTROL]
         p = pd.Series(np.nan, index=table.columns)
         if _CONTROL in table and others and len(values) > 1:
@@ -58,9 +55,9 @@ def summarise(rows: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.D
                 {
                     "method": table.columns,
                     "metric": metric,
-                    "mean": np.asarray(interval[0]),
-                    "low": np.asarray(interval[1]),
-                    "high": np.asarray(interval[2]),
+                    "mean": interval.mean,
+                    "low": interval.low,
+                    "high": interval.high,
                     "images": len(values),
                     "p_random": p.to_numpy(),
                 }
@@ -157,7 +154,7 @@ def markdown(summary: pd.DataFrame, *, metrics: tuple[str, ...] = ()) -> str:
     cells = summary.set_index(["method", "metric"])
     for method in _ranked(summary):
         found = [cells.loc[(method, m)] for m in columns]
-        texts = [f"{c['mean']:.3g} ({c['low']:.3g} to {c['high']:.3g})" for c in found]
+        texts = [f"{c['mean']:.3g}" + (f" ({_ends(c)})" if _ends(c) else "") for c in found]
         lines.append(f"| {method} | " + " | ".join(texts) + " |")
     return "\n".join([*lines, ""])
 
@@ -286,9 +283,9 @@ def _page(summary, agreeing, pictures, rows, dataset, model) -> str:
     sections = [
         "<h2>The maps</h2>",
         _image(pictures["maps"], "each method's maps of the first images"),
-        "<h2>The means</h2><p>With 95 % bootstrap intervals over images. ↑: high is good, ↓: low "
-        "is good. In grey: what does not differ from random noise by a paired permutation test "
-        "(5 %, Holm's correction over the methods).</p>",
+        "<h2>The means</h2><p>With 95 % bootstrap intervals over images (none below 8 images). ↑: "
+        "high is good, ↓: low is good. In gray: values that do not differ from random noise by a "
+        "paired permutation test (5 %, Holm's correction over the methods).</p>",
         _image(pictures["means"], "means and intervals"),
         f'<div class="wide"><table><tr><th>method</th>{head}</tr>{body}</table></div>',
     ]
@@ -299,7 +296,7 @@ def _page(summary, agreeing, pictures, rows, dataset, model) -> str:
             "intervals over images. The truth is where the object is, which is where the evidence "
             "is only if the network looks nowhere else.</p>",
             _image(pictures["agreement"], "rank agreement with the truth"),
-            f'<div class="wide">{agreeing.round(2).to_html(index=False, border=0)}</div>',
+            f'<div class="wide">{agreeing.round(2).to_html(index=False, border=0, na_rep="")}</div>',
         ]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -312,10 +309,12 @@ def _page(summary, agreeing, pictures, rows, dataset, model) -> str:
 
 def _cell(cell: Any) -> str:
     noise = ' style="color:#999"' if cell["p_random"] > 0.05 else ""
-    return (
-        f"<td{noise}>{cell['mean']:.3g}<br><small>{cell['low']:.3g} to {cell['high']:.3g}"
-        "</small></td>"
-    )
+    return f"<td{noise}>{cell['mean']:.3g}<br><small>{_ends(cell)}</small></td>"
+
+
+def _ends(cell: Any) -> str:
+    """Return an interval as text, empty where there are too few images for one."""
+    return "" if np.isnan(cell["low"]) else f"{cell['low']:.3g} to {cell['high']:.3g}"
 
 
 def _image(figure: Figure, alt: str) -> str:

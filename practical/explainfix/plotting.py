@@ -131,7 +131,8 @@ def plot_comparison(
 ) -> Figure:
     """Show how two networks' e^d differ: layers by basis filters, red where the first has more.
 
-    Differences whose interval has 0 in it are hatched: they may well be none.
+    Differences whose interval contains 0, or that have no interval (fewer than 8 images), are
+    hatched: they may be due to chance.
 
     Args:
         comparison: What `compare_spectra` returns.
@@ -162,7 +163,7 @@ def plot_comparison(
     image = ax.imshow(mean, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
     ax.set_xticks(range(len(chosen)), list(chosen), rotation=90, fontsize=7)
     ax.set_yticks([])
-    for row, column in np.argwhere((low <= 0) & (high >= 0)):
+    for row, column in np.argwhere(~((low > 0) | (high < 0))):  # also without an interval (NaN)
         ax.add_patch(
             Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", lw=0, ec="0.5")
         )

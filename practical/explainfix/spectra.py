@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from practical._bootstrap import percentile_ends, resampled_means
+from practical._bootstrap import interval_ends, resampled_means
 from practical._chunks import map_images
 from practical._inputs import ArrayLike, check_count, check_finite, check_inputs
 from practical._jit import is_traced, jit
+from practical._keys import generator
 from practical.explainfix.kernels import dct_basis
 from practical.explainfix.slopes import (
     check_per,
@@ -39,7 +40,7 @@ class Interval(NamedTuple):
     """A layer's spectrum and how far it can be trusted."""
 
     mean: Spectrum
-    low: Spectrum  # lower end of the confidence interval
+    low: Spectrum  # lower end of the confidence interval; NaN below 8 images
     high: Spectrum  # upper end
 
 
@@ -265,16 +266,20 @@ def _bootstrap(spectra, function, level, samples, key) -> dict[str, Interval]:
             "spectra must be of the same two or more images for an interval, got "
             f"{', '.join(map(str, sorted(counts)))}"
         )
-    found = {}
+    (count,) = counts
+    intervals = {}
     for layer, shape in spectra[0].shapes.items():
-        drawn = [
-            _spectrum(resampled_means(jnp.asarray(one.energies[layer]), samples, key), shape)
+        # The same key for all, so that the same images are drawn.
+        means = [
+            resampled_means(np.asarray(one.energies[layer]), samples, generator(key))
             for one in spectra
         ]
-        ends = [percentile_ends(values, level) for values in function(*drawn)]
+        drawn = function(*(_spectrum(jnp.asarray(values, jnp.float32), shape) for values in means))
+        ends = [interval_ends(np.asarray(values), level, count) for values in drawn]
+        low, high = (Spectrum(*map(jnp.asarray, part)) for part in zip(*ends, strict=True))
         mean = function(*(one[layer] for one in spectra))
-        found[layer] = Interval(mean, *(Spectrum(*(e[i] for e in ends)) for i in range(2)))
-    return found
+        intervals[layer] = Interval(mean, low, high)
+    return intervals
 
 
 def _spectrum(ed: Float[Array, "... n"], shape: Sequence[int]) -> Spectrum:

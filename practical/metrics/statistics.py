@@ -7,19 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from practical._bootstrap import percentile_ends, resampled_means
+from practical._bootstrap import blocks, interval_ends, resampled_means, resampled_weights
 from practical._inputs import ArrayLike, check_count, check_finite
 from practical._keys import generator
-
-_BLOCK = 2**20  # numbers in memory at a time, of however many samples
 
 
 class Interval(NamedTuple):
     """A mean over images and how far it can be trusted."""
 
-    mean: Float[Array, "..."]
-    low: Float[Array, "..."]  # lower end of the confidence interval
-    high: Float[Array, "..."]  # upper end
+    mean: Float[ArrayLike, "..."]
+    low: Float[ArrayLike, "..."]  # lower end of the confidence interval; NaN below 8 images
+    high: Float[ArrayLike, "..."]  # upper end
 
 
 class Comparison(NamedTuple):
@@ -33,7 +31,7 @@ class Agreement(NamedTuple):
     """How nearly two metrics put methods into the same order."""
 
     tau: Float[Array, ""]  # Kendall's tau-b: 1 the same order, -1 the opposite one
-    low: Float[Array, ""]  # lower end of the confidence interval
+    low: Float[Array, ""]  # lower end of the confidence interval; NaN below 8 images
     high: Float[Array, ""]  # upper end
 
 
@@ -44,30 +42,43 @@ def bootstrap_interval(
     samples: int = 2000,
     key: Array | None = None,
 ) -> Interval:
-    """Return the mean over images with its bootstrap percentile interval.
+    """Return the mean over images with its expanded bootstrap percentile interval.
 
-    Images are drawn with replacement, whole: the points of a curve stay together.
+    Images are drawn with replacement, whole: the points of a curve stay together. The percentiles
+    are chosen so that few images get an interval as wide as Student's t (Hesterberg, 2015), and the
+    ends never leave the range of the values. `benchmarks/coverage.py` measures how often the
+    interval holds the true mean, at a nominal 95 %: for 8, 16 and 32 images 0.95, 0.95 and 0.95 of
+    the time (uniform values), 0.84, 0.87 and 0.90 (log-normal), 0.87, 0.91 and 0.93
+    (beta(0.3, 2)). The t interval holds it no more often in any of these cases.
 
     Args:
-        values: (N, ...) one row an image, N at least 2.
+        values: (N, ...) one row per image. Below 8 images there is no interval: the ends are NaN.
         level: Confidence, in (0, 1).
-        samples: Bootstrap samples.
+        samples: Bootstrap samples; memory does not grow with them. Their draws take time in
+            proportion to `samples` times N.
         key: Decides the samples; by default `jax.random.key(0)`.
 
+    Returns:
+        The mean and the ends, each of shape (...), in NumPy's double precision.
+
     Raises:
-        ValueError: If there are fewer than two images, a NaN, or an argument is out of its range.
+        ValueError: If there is no image, a NaN, or an argument is out of its range.
 
     References:
-        Efron, Bootstrap Methods: Another Look at the Jackknife, Annals of Statistics 7, 1979.
+        Efron, Bootstrap Methods: Another Look at the Jackknife, Annals of Statistics 7, 1979;
+        Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69,
+        2015, section 5.3.
     """
-    values = jnp.asarray(values, jnp.float32)
-    if values.ndim < 1 or len(values) < 2:
-        raise ValueError(f"values must hold at least two images, got shape {values.shape}")
+    if np.ndim(values) < 1 or len(values) < 1:
+        raise ValueError(f"values must hold at least one image, got shape {np.shape(values)}")
     check_finite(values, "values")
     _check_level(level)
-    check_count("samples", samples)
-    low, high = percentile_ends(resampled_means(values, samples, key), level)
-    return Interval(values.mean(0), low, high)
+    samples, random = check_count("samples", samples), generator(key)
+    values = np.asarray(values, np.float64)
+    mean = values.mean(0)
+    low, high = interval_ends(resampled_means(values, samples, random), level, len(values))
+    # Where all values are equal, the ends differ from the mean by rounding.
+    return Interval(mean, np.minimum(low, mean), np.maximum(high, mean))
 
 
 def permutation_test(
@@ -168,9 +179,10 @@ def rank_agreement(
 ) -> Agreement:
     """Do two metrics put the methods into the same order?
 
-    Kendall's tau-b between the methods' mean scores, with its bootstrap percentile interval:
-    images are drawn with replacement, whole, all methods under both metrics together. In both
-    metrics more must be better: negate one of which less is.
+    Kendall's tau-b between the methods' mean scores, with its expanded bootstrap percentile
+    interval (as in `bootstrap_interval`): images are drawn with replacement, whole, all methods
+    under both metrics together. In both metrics, higher must be better: negate a metric for which
+    lower is better.
 
     Args:
         first: (N, M) one metric's values of M methods, M at least 2, on N images, N at least 2.
@@ -180,8 +192,8 @@ def rank_agreement(
         key: Decides the samples; by default `jax.random.key(0)`.
 
     Returns:
-        Tau-b and its interval, in [-1, 1]. Where all methods tie under a metric it says nothing
-        of their order, and tau is 0 by definition here.
+        Tau-b and its interval, in [-1, 1]; below 8 images the ends are NaN. Where all methods tie
+        under a metric, it does not order them, and tau is 0 by definition here.
 
     Raises:
         ValueError: If the values are not of the same two or more images and methods, there is a
@@ -196,10 +208,9 @@ def rank_agreement(
     count, methods = a.shape
     taus = [
         _tau_b(_order(weights, a), _order(weights, b))
-        for weights in _bootstrap_weights(count, samples, random, width=methods**2)
+        for weights in resampled_weights(count, samples, random, width=methods**2)
     ]
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(np.concatenate(taus), [tail, 100 - tail])
+    low, high = interval_ends(np.concatenate(taus), level, count)
     whole = np.ones((1, count))
     tau = _tau_b(_order(whole, a), _order(whole, b))[0]
     return Agreement(_float32(tau), _float32(low), _float32(high))
@@ -241,17 +252,10 @@ def _float32(values: float | np.ndarray) -> Array:
     return jnp.asarray(values, jnp.float32)
 
 
-def _blocks(samples: int, width: int) -> Iterator[int]:
-    """Split `samples` rows of `width` numbers each into blocks; give the rows of each."""
-    rows = max(_BLOCK // width, 1)
-    for start in range(0, samples, rows):
-        yield min(rows, samples - start)
-
-
 def _all_signs(count: int) -> Iterator[Float[np.ndarray, "rows images"]]:
     """Give all 2**count choices of signs, -1 and 1, in blocks of rows."""
     start = 0
-    for rows in _blocks(2**count, count):
+    for rows in blocks(2**count, count):
         numbers = np.arange(start, start + rows)[:, None]
         yield (numbers >> np.arange(count) & 1) * 2.0 - 1
         start += rows
@@ -260,19 +264,9 @@ def _all_signs(count: int) -> Iterator[Float[np.ndarray, "rows images"]]:
 def _random_signs(
     count: int, samples: int, random: np.random.Generator
 ) -> Iterator[Float[np.ndarray, "rows images"]]:
-    for rows in _blocks(samples, count):
+    for rows in blocks(samples, count):
         octets = random.integers(0, 256, (rows, -(-count // 8)), np.uint8)
         yield np.unpackbits(octets, axis=1, count=count) * 2.0 - 1
-
-
-def _bootstrap_weights(
-    count: int, samples: int, random: np.random.Generator, *, width: int
-) -> Iterator[Float[np.ndarray, "rows images"]]:
-    """Give how often each image was drawn, in blocks of rows; `width` more numbers come of one."""
-    for rows in _blocks(samples, max(count, width)):
-        draws = random.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
-        weights = np.bincount(draws.ravel(), minlength=rows * count)
-        yield weights.reshape(rows, count).astype(np.float64)
 
 
 def _order(
