@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -113,9 +114,11 @@ def in_our_environment():
 
 @pytest.mark.skipif(not in_our_environment(), reason="only .venv promises the pinned versions")
 def test_installed_versions_are_the_pinned_ones():
+    # Not sys.path: importing setuptools puts a folder of packages of its own on it.
+    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     installed = {
         canonicalize_name(one.metadata["Name"]): one.version
-        for one in importlib.metadata.distributions(path=[p for p in sys.path if sys.prefix in p])
+        for one in importlib.metadata.distributions(path=list(places))
     }
     for name in ("pip", "setuptools", "dd2412-practical"):  # venv's own, and ours
         installed.pop(name, None)
