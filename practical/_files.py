@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+_BLOCK = 256  # images that are read at once for a checksum
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -89,20 +90,66 @@ def explain_cache_errors(folder: Path) -> Iterator[None]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` on success and vanishes on any failure.
 
-    A reader sees the old file or the whole new one, also after a kill or on a full disk.
+    A reader sees the old file or the whole new one, also after a kill, on a full disk, or when the
+    power fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp made it private
+        _reach_the_disk(temporary)
         temporary.replace(path)
+        _reach_the_disk(path.parent)  # for the new name
+    except OSError as error:
+        if error.errno in _FULL:  # pandas and NumPy leave out which file it was
+            text = f"{os.strerror(error.errno or 0)}; make room"
+            raise OSError(error.errno, text, str(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _reach_the_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems cannot do that for a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def check_writable(path: Path, *, size: int) -> None:
+    """Make the folder of a file that will be written after hours of work, and try it out now.
+
+    Args:
+        path: The file.
+        size: How many bytes it will have, about.
+
+    Raises:
+        OSError: If it is a folder, or its folder cannot be written to or has too little room.
+    """
+    if path.is_dir():
+        text = "a file will be written here, and this is a folder; name a file in it"
+        raise IsADirectoryError(errno.EISDIR, text, str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Only a trial tells: permissions do not reveal read-only disks, quotas and limits.
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            for start in range(0, size, 2**20):
+                file.write(bytes(min(2**20, size - start)))
+    except OSError as error:
+        text = f"{error.strerror}; make room, or name another file"
+        raise OSError(error.errno, text, str(path)) from error
 
 
 def fingerprint(tree: object) -> str:
@@ -116,8 +163,19 @@ def fingerprint(tree: object) -> str:
     return f"{checksum:08x}"
 
 
-def fingerprint_rows(rows: Any, *, most: int = 64) -> str:
-    """Return a checksum of `most` rows spread over an array; to read all may take long."""
+def fingerprint_images(images: Any) -> str:
+    """Return a checksum that changes whenever an image does.
+
+    It is of all pixels, unless the images know a faster way (`LazyArray.identity`): of a folder,
+    names, sizes and times.
+    """
     import numpy as np
 
-    return fingerprint(rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(int))])
+    identity = getattr(images, "identity", None)
+    if identity is not None:
+        return f"{zlib.crc32(identity(np.arange(len(images))).encode()):08x}"
+    checksum = 0
+    for first in range(0, len(images), _BLOCK):
+        block: Any = np.ascontiguousarray(images[first : first + _BLOCK])
+        checksum = zlib.crc32(block.reshape(-1).view(np.uint8), checksum)
+    return f"{checksum:08x}"

@@ -5,6 +5,9 @@ Every part is a file that is there whole or not at all, so no row is lost or dou
 
 import contextlib
 import json
+import re
+import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from practical._files import atomic_path, fingerprint
+from practical._files import atomic_path, fingerprint, fingerprint_images
 from practical._jit import as_argument, as_model, with_products
 
 
@@ -25,11 +28,14 @@ def study_folder(out: Path, settings: Mapping[str, Any]) -> Iterator[None]:
     """Hold a folder for one run, and refuse one that holds results of other settings.
 
     A folder without a part holds no results: a run that failed at once does not stop the next.
+    Damaged parts are set aside, to be computed again.
 
     Raises:
-        ValueError: If it holds results of other settings, or of settings that cannot be read.
+        ValueError: If `out` is not a folder, or holds results of other settings.
         RuntimeError: If another run is writing to it.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"the results go to a folder, and {out} is a file; name another one")
     out.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(out / ".lock", timeout=0)
     try:
@@ -38,22 +44,78 @@ def study_folder(out: Path, settings: Mapping[str, Any]) -> Iterator[None]:
         raise RuntimeError(
             f"another run is writing to {out}; wait for it, or name another folder"
         ) from None
-    with lock:
-        _check_settings(out / "settings.json", settings)
+    try:
+        parts = Parts(out, settings)
+        parts.set_aside_damaged()
+        _check_settings(out / "settings.json", settings, parts)
         yield
+    finally:
+        lock.release()
+
+
+class Parts:
+    """The finished parts of a study: tables in files of its folder.
+
+    The first line of a file has checksums of the settings that it was computed with and of its
+    rows. So each part can be judged alone, whatever became of the folder's other files.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, Any]):
+        self.folder = out / "parts"
+        self._settings = _checksum(json.dumps(settings, sort_keys=True).encode())
+
+    def __contains__(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def names(self) -> set[str]:
+        """Return the names of the parts that are there."""
+        return {path.name for path in self.folder.glob("*.csv")}
+
+    def write(self, name: str, rows: pd.DataFrame) -> None:
+        """Write a part so that nobody ever sees half of it."""
+        table = rows.to_csv(index=False).encode()
+        head = f"# settings {self._settings}, rows {_checksum(table)}\n".encode()
+        with atomic_path(self.folder / name) as temporary:
+            temporary.write_bytes(head + table)
+
+    def read(self, name: str) -> pd.DataFrame:
+        """Return the rows of a part."""
+        return pd.read_csv(self.folder / name, skiprows=1)
+
+    def set_aside(self, name: str, why: str) -> None:
+        """Rename a part that cannot be used, and say so."""
+        path = self.folder / name
+        path.replace(path.with_suffix(".damaged"))
+        print(f"{path} is computed again: {why}", file=sys.stderr)
+
+    def set_aside_damaged(self) -> None:
+        """Set aside all parts that are not as they were written, and remove half-written ones."""
+        for path in self.folder.glob(".*.part"):
+            path.unlink(missing_ok=True)
+        for name in sorted(self.names()):
+            if self._settings_of(name) is None:
+                self.set_aside(name, "it is damaged")
+
+    def of_other_settings(self) -> list[str]:
+        """Return the names of the parts that were computed with other settings."""
+        return [name for name in sorted(self.names()) if self._settings_of(name) != self._settings]
+
+    def _settings_of(self, name: str) -> str | None:
+        head, _, table = (self.folder / name).read_bytes().partition(b"\n")
+        found = re.fullmatch(rb"# settings (\w+), rows (\w+)", head)
+        if not found or found[2].decode() != _checksum(table):
+            return None
+        return found[1].decode()
+
+
+def _checksum(content: bytes) -> str:
+    return f"{zlib.crc32(content):08x}"
 
 
 def write_rows(path: Path, rows: pd.DataFrame) -> None:
     """Write a table so that nobody ever sees half of it."""
     with atomic_path(path) as temporary:
         rows.to_csv(temporary, index=False)
-
-
-def rows_of(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """Return a part's rows: from its file, or computed, and written there first."""
-    if not path.exists():
-        write_rows(path, compute())
-    return pd.read_csv(path)
 
 
 def run_parts(
@@ -65,14 +127,17 @@ def run_parts(
 ) -> pd.DataFrame:
     """Compute the parts, by name, that the folder does not hold yet, and return the rows of all."""
     with study_folder(out, settings):
-        files = {name: out / "parts" / f"{name}.csv" for name in parts}
-        done = sum(file.exists() for file in files.values())
+        files = Parts(out, settings)
+        done = sum(f"{name}.csv" in files for name in parts)
         rows = []
         with tqdm(total=len(parts), initial=done, unit="run", disable=not progress) as bar:
             for name, compute in parts.items():
                 bar.set_description(name)
-                new = not files[name].exists()
-                rows.append(rows_of(files[name], compute))
+                file = f"{name}.csv"
+                new = file not in files
+                if new:
+                    files.write(file, compute())
+                rows.append(files.read(file))
                 bar.update(new)
         table = pd.concat(rows, ignore_index=True)
         write_rows(out / "results.csv", table)
@@ -80,10 +145,10 @@ def run_parts(
 
 
 def fingerprints(**datasets: Any) -> dict[str, list]:
-    """Return for each data set, by name, what tells it from any other: shape and values."""
+    """Return for each data set, by name, its shape and checksums of its images and labels."""
     return {
-        name: [*one.images.shape, fingerprint([np.asarray(one.images), one.labels])]
-        for name, one in datasets.items()
+        name: [*data.images.shape, fingerprint_images(data.images), fingerprint(data.labels)]
+        for name, data in datasets.items()
     }
 
 
@@ -105,24 +170,23 @@ def fingerprint_model(model: Callable, image: tuple[int, ...]) -> str:
     return f"{fingerprint(arrays)} {fingerprint(np.frombuffer(text.encode(), np.uint8))}"
 
 
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+def _check_settings(path: Path, settings: Mapping[str, Any], parts: Parts) -> None:
     wanted = json.loads(json.dumps(settings))
-    parts = path.parent / "parts"
-    begun = parts.exists() and any(parts.glob("*.csv"))
-    if not (begun and path.exists()):
-        if begun:
-            raise ValueError(f"{path.parent} holds results without settings; name another folder")
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=2) + "\n")
-        return
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}); name another folder") from error
-    differing = [name for name in wanted if found.get(name) != wanted[name]]
-    if differing:
-        listed = "; ".join(f"{n}: {found.get(n)} there, {wanted[n]} here" for n in differing)
+    found: Any = None
+    with contextlib.suppress(OSError, ValueError):  # lost or damaged: the parts know better
+        found = json.loads(path.read_text(encoding="utf-8"))
+    others = parts.of_other_settings()
+    if others:
+        differing = [
+            f"{name}: {found.get(name)} there, {value} here"
+            for name, value in wanted.items()
+            if isinstance(found, dict) and found.get(name) != value
+        ]
+        listed = "; ".join(differing) or f"{others[0]} has another checksum of them"
         raise ValueError(
             f"{path.parent} holds results of other settings, which must not be mixed ({listed}); "
-            "name another folder, or delete it"
+            "name another folder"
         )
+    if found != wanted:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")

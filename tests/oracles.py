@@ -5,6 +5,7 @@ All are pytrees, as a `Classifier` is; images may have any height and width that
 
 import contextlib
 import dataclasses
+import resource
 from functools import partial
 
 import jax
@@ -29,6 +30,17 @@ def refuses(message: str, error: type[Exception] = ValueError):
             yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@contextlib.contextmanager
+def full_disk(size: int):
+    """Let no file grow beyond `size` bytes: writing more is an error, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def pytree(cls):

@@ -176,12 +176,12 @@ def test_methods_may_be_added_and_nothing_else_changed(dataset, model, tmp_path)
         import jax
 
         run(dataset, broken(model, jax.random.key(0)), tmp_path, **options)
-    (tmp_path / "settings.json").write_text("{")
-    with refuses("settings.json cannot be read"):
-        run(dataset, model, tmp_path, **options)
-    (tmp_path / "settings.json").unlink()
-    with refuses("holds results without settings"):
-        run(dataset, model, tmp_path, **options)
+    for damage in (lambda path: path.write_text("{"), Path.unlink):  # the parts know better
+        damage(tmp_path / "settings.json")
+        with refuses("holds results of other settings.*has another checksum of them"):
+            run(dataset, model, tmp_path, **options, seed=1)
+        assert len(run(dataset, model, tmp_path, **options)) == 20
+        assert '"seed": 0' in (tmp_path / "settings.json").read_text()
 
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)

@@ -235,7 +235,7 @@ def test_a_folder_that_process_0_refuses(team, monkeypatch):
 
 
 def test_process_0_that_says_nothing(team):
-    with refuses("process 0 has not said within 600 s what is to compute", RuntimeError):
+    with refuses("process 0 has not said within 3600 s what is to compute", RuntimeError):
         next(team(1).shares(WORK))
 
 

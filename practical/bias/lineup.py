@@ -17,11 +17,12 @@ import filelock
 import jax
 import numpy as np
 
-from practical._files import cache_folder, fingerprint, fingerprint_rows
+from practical._files import cache_folder, fingerprint, fingerprint_images
 from practical._inputs import check_count
 from practical.bias.faults import Biased, Fault, plant
 from practical.bias.measures import LEARNED, audit
 from practical.data import Dataset, load_dataset
+from practical.data.splits import load_at_most
 from practical.models import Classifier, load_model, new_resnet
 from practical.training import fit
 
@@ -136,7 +137,9 @@ def suspects(
     @functools.cache  # once for all that are not in the package, and not for those that are
     def training() -> Dataset:
         side = validation.images.shape[1]
-        return load_dataset(dataset, "train", image_size=side).select(slice(recipe.count))
+        if recipe.count is None:
+            return load_dataset(dataset, "train", image_size=side)
+        return load_at_most(dataset, "train", recipe.count, image_size=side)
 
     networks: dict[int | None, Classifier] = {}
     for number in names:
@@ -223,6 +226,12 @@ def _before(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"lead-{checkpoint.name}")
 
 
+def remove_checkpoints(checkpoint: Path) -> None:
+    """Remove the checkpoints of a training that has ended."""
+    for file in (checkpoint, _before(checkpoint)):
+        file.unlink(missing_ok=True)
+
+
 def _packaged(
     dataset: str, fault: Fault, number: int | None, image_size: int | None
 ) -> Classifier | None:
@@ -252,7 +261,7 @@ def _cached(
     # Another folder of the same name, or the same with other images, is another data set.
     about = (
         f"{training.class_names} {training.images.shape} {fingerprint(training.labels)} "
-        f"{fingerprint_rows(training.images)} {recipe} {seed} "
+        f"{fingerprint_images(training.images)} {recipe} {seed} "
         f"{fault if number is None else ''}"
     )
     checksum = fingerprint(np.frombuffer(about.encode(), np.uint8))
@@ -276,6 +285,5 @@ def _cached(
             checkpoint=checkpoint, progress=progress,
         )  # fmt: skip
         model.save(path)
-        for file in (checkpoint, _before(checkpoint)):
-            file.unlink(missing_ok=True)
+        remove_checkpoints(checkpoint)
     return model

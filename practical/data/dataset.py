@@ -18,9 +18,20 @@ class LazyArray:
     Index it like a NumPy array along the first axis: an int, a slice, integers or booleans. Rows
     of uint8 are images in 0..255 and come out as float32 in [0, 1]. Rows read once stay in memory
     (one byte a value) while the whole array fits in 2 GiB.
+
+    `identity(indices)`, if given, returns a text that is another one when any of these rows is
+    another one. It saves reading all rows to find out whether an array is still the same.
     """
 
-    def __init__(self, read: Callable[[int], np.ndarray], shape: Sequence[int], dtype: type):
+    def __init__(
+        self,
+        read: Callable[[int], np.ndarray],
+        shape: Sequence[int],
+        dtype: type,
+        *,
+        identity: Callable[[np.ndarray], str] | None = None,
+    ):
+        self.identity = identity
         self.shape = tuple(int(n) for n in shape)
         self.dtype = np.dtype(np.float32 if dtype is np.uint8 else dtype)
         self._read = read
@@ -171,5 +182,10 @@ def _subset(rows: np.ndarray | LazyArray, kept: np.ndarray) -> np.ndarray | Lazy
     """Return some rows, which are still read when they are looked at if they were before."""
     if isinstance(rows, np.ndarray):
         return rows[kept]
-    shape = (len(kept), *rows.shape[1:])
-    return LazyArray(lambda i: rows._read(int(kept[i])), shape, rows._stored.type)
+    identity = rows.identity
+    return LazyArray(
+        lambda i: rows._read(int(kept[i])),
+        (len(kept), *rows.shape[1:]),
+        rows._stored.type,
+        identity=None if identity is None else lambda chosen: identity(kept[chosen]),
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from practical.data.dataset import Dataset, LazyArray
+from practical.data.files import Files
 from practical.data.images import decode, image_shape, resize_and_crop
 
 _VALIDATION_SHARE = 0.2
@@ -16,6 +17,10 @@ _TRAIN, _VALIDATION = {"train"}, {"val", "valid", "validation"}  # names of the 
 _TEST = {"test"}  # validates where there is no validation folder
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # what a file manager leaves, with all hidden files
 _LISTED = 3  # how many of many names an error message gives
+
+
+class TooFewError(ValueError):
+    """A split has fewer images than were asked for."""
 
 
 def folder(
@@ -54,6 +59,7 @@ def folder(
     order = spread_over_classes(labels, seed=seed, count=count)
     paths = [file for name in class_names for file in by_class[name]]
     files = [paths[index] for index in order]
+    known = Files(root, files)
     shapes = _read_shapes(files)
     if image_size is None:
         height, width = _one_shape(files, shapes)
@@ -61,11 +67,11 @@ def folder(
         height = width = image_size
 
     def read(index: int) -> np.ndarray:
-        image = decode(files[index])
+        image = decode(known.unchanged(index))
         return image if image_size is None else resize_and_crop(image, image_size)
 
     return Dataset(
-        images=LazyArray(read, (len(order), height, width, 3), np.uint8),
+        images=LazyArray(read, (len(order), height, width, 3), np.uint8, identity=known.identity),
         labels=labels[order],
         class_names=tuple(class_names),
         name=f"folder:{path}",
@@ -81,12 +87,12 @@ def spread_over_classes(
     classes. The order is the same on every platform and NumPy version.
 
     Raises:
-        ValueError: If `count` or `seed` is out of its range.
+        ValueError: If `count` or `seed` is out of its range; `TooFewError` if `count` is too high.
     """
     if not _is_integer(seed) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
     if count is not None and (not _is_integer(count) or not 1 <= count <= len(labels)):
-        raise ValueError(
+        raise (TooFewError if _is_integer(count) and count > len(labels) else ValueError)(
             f"count must be an integer from 1 to {len(labels)}, the number of images in this "
             f"split, or None for all; got {count!r}"
         )

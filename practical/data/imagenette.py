@@ -27,7 +27,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from tensorflow_datasets.core.download.util import DownloadError as TfdsDownloadError
 from tensorflow_datasets.core.utils import Size
 
-from practical._files import DownloadError, cache_folder, explain_cache_errors, mirror
+from practical._files import DownloadError, cache_folder, explain_cache_errors, fingerprint, mirror
 from practical.data.archive import ARCHIVES, CLASSES, SPLITS, Archive, members, survey
 from practical.data.dataset import Dataset, LazyArray
 from practical.data.folder import spread_over_classes
@@ -81,7 +81,12 @@ def imagenette(
         return resize_and_crop(decode(record["image"], name=f"image {index} of {folder}"), side)
 
     return Dataset(
-        images=LazyArray(read, (len(order), side, side, 3), np.uint8),
+        images=LazyArray(
+            read,
+            (len(order), side, side, 3),
+            np.uint8,
+            identity=lambda rows: f"{metadata['sha256']} {fingerprint(order[rows])}",
+        ),
         labels=labels[order],
         class_names=tuple(CLASSES.values()),
         name="imagenette",

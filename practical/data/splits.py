@@ -1,9 +1,23 @@
 """Both splits of a data set, as the commands take them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from practical._inputs import check_count
 from practical.data import Dataset, load_dataset
+from practical.data.folder import TooFewError
+
+
+def load_at_most(name: str, split: str, most: int, **options: Any) -> Dataset:
+    """Return the first `most` images of a split, or all if it has fewer, read when looked at.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+    """
+    try:
+        return load_dataset(name, split, count=most, **options)
+    except TooFewError:
+        return load_dataset(name, split, **options)
 
 
 def load_splits(

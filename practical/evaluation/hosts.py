@@ -26,7 +26,7 @@ from practical._inputs import check_count
 
 _PLAN = ".plan.json"  # in the folder: what is missing, as process 0 saw it
 _SEEN = 60  # seconds until a file that one process wrote is seen by all: NFS may wait for 60
-_TOLD = 600  # seconds until process 0, which may be reading data, says what to compute
+_TOLD = 3600  # seconds until process 0, which may be reading images, says what to compute
 _runs = itertools.count()  # all processes make their runs in the same order
 
 

@@ -6,8 +6,9 @@ row is lost or doubled. Each device computes a part at a time, and nothing depen
 devices or processes there are.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +20,14 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from practical import metrics
-from practical._files import atomic_path, fingerprint
+from practical._files import atomic_path, fingerprint, fingerprint_images
 from practical._inputs import ChunkSize, check_chunk_size, check_count
 from practical._jit import asked_precision
 from practical._sharding import device_mesh, spread
-from practical._study import fingerprint_model, study_folder, write_rows
+from practical._study import Parts, fingerprint_model, study_folder, write_rows
 from practical.attribution import METHODS, Method
 from practical.data import Dataset, mosaics
+from practical.data.files import check_readable
 from practical.evaluation.choices import choose_measures, choose_methods, method_options
 from practical.evaluation.hosts import Job, Team
 from practical.evaluation.measures import MEASURES, Context
@@ -85,10 +87,11 @@ def evaluate(
     names = choose_methods(methods, model)
     columns = choose_measures(measures, dataset, model, shuffled)
     settings = run.settings(columns)
-    parts = {part.file.name: part for part in run.parts(names, columns)}
+    parts = {part.file: part for part in run.parts(names, columns)}
+    files = Parts(out, settings)
     team = Team(out, {**settings, "methods": names})
     with (
-        team.leading(lambda: study_folder(out, settings)),
+        team.leading(lambda: _folder(out, settings, files, run, names, progress)),
         tqdm(
             unit="call", unit_scale=True, disable=not progress or team.index > 0,
             dynamic_ncols=True,
@@ -96,7 +99,7 @@ def evaluate(
     ):  # fmt: skip
         work = {name: Job((part.kind, part.first), part.calls) for name, part in parts.items()}
         for share in team.shares(work):
-            _show_start(bar, parts, share, out)
+            _show_start(bar, parts, share, files)
             for step in run.steps((parts[name] for name in share), columns):
                 bar.set_description(step[0].method)
                 for part, rows, maps in run.measure(step, columns):
@@ -104,11 +107,11 @@ def evaluate(
                         path = out / "maps" / f"{part.method}.npy"
                         with atomic_path(path) as temporary, temporary.open("wb") as file:
                             np.save(file, maps[:_SHOWN])
-                    write_rows(out / part.file, rows)
+                    files.write(part.file, rows)
                     bar.update(part.calls)
         if team.index > 0:
             return pd.DataFrame(columns=list(COLUMNS))
-        rows = pd.concat([pd.read_csv(out / part.file) for part in parts.values()])
+        rows = pd.concat([files.read(name) for name in parts])
         order = {name: i for i, name in enumerate((*METHODS, *MEASURES))}
         rows = rows.sort_values(
             ["method", "metric", "image"], key=lambda c: c.map(order) if c.name != "image" else c
@@ -117,9 +120,38 @@ def evaluate(
     return rows
 
 
-def _show_start(bar: tqdm, parts: dict[str, "_Part"], share: Sequence[str], out: Path) -> None:
+@contextlib.contextmanager
+def _folder(
+    out: Path,
+    settings: Mapping[str, Any],
+    files: Parts,
+    run: "_Run",
+    methods: Sequence[str],
+    progress: bool,
+) -> Iterator[None]:
+    """Hold the folder, with all that can fail of it behind."""
+    with study_folder(out, settings):
+        if not files.names():
+            check_readable(run.dataset.images, progress=progress)
+        for name in methods:
+            first = _Part(name, "images", 0, 1, 1).file
+            if first in files and not _is_array(out / "maps" / f"{name}.npy"):
+                files.set_aside(first, "its maps are lost or damaged")
+        yield
+
+
+def _is_array(path: Path) -> bool:
+    try:
+        np.load(path)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
+
+
+def _show_start(bar: tqdm, parts: dict[str, "_Part"], share: Sequence[str], files: Parts) -> None:
     """Let the bar stand at what is done, with this process's share before it."""
-    done = sum(part.calls for part in parts.values() if (out / part.file).exists())
+    there = files.names()
+    done = sum(part.calls for part in parts.values() if part.file in there)
     bar.total = done + sum(parts[name].calls for name in share)
     bar.n = bar.initial = done  # the time left is reckoned from what this run does
     bar.refresh()
@@ -133,8 +165,8 @@ class _Part(NamedTuple):
     calls: int  # of the model, about: a gradient counts as three
 
     @property
-    def file(self) -> Path:
-        return Path("parts") / f"{self.method}-{self.kind}-{self.first:06d}.csv"
+    def file(self) -> str:
+        return f"{self.method}-{self.kind}-{self.first:06d}.csv"
 
 
 class _Run:
@@ -171,9 +203,10 @@ class _Run:
         """Return all that a row depends on, but for the method."""
         image = self.dataset.images.shape[1:]
         return {
-            "dataset": self.dataset.name,
+            "dataset": self.dataset.name.partition(":")[0],  # a folder may be moved
             "images": list(self.dataset.images.shape),
-            "content": fingerprint([np.asarray(self.dataset.images[:8]), self.dataset.labels]),
+            "content of the images": fingerprint_images(self.dataset.images),
+            "labels": fingerprint(self.dataset.labels),
             "model": f"{type(self.model).__name__} {fingerprint_model(self.model, image)}",
             "shuffled": (
                 None if self.shuffled is None else fingerprint_model(self.shuffled, image)

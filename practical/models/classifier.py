@@ -154,7 +154,7 @@ class Classifier:
 
         The metadata holds what the shapes do not say, so that `load` needs nothing else.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         state = torchvision.to_state_dict(self.architecture, self.variables)
         about = {
@@ -163,8 +163,9 @@ class Classifier:
             "mean": np.asarray(self.mean).tolist(),
             "std": np.asarray(self.std).tolist(),
         }
+        content = save(state, metadata={"practical": json.dumps(about)})
         with atomic_path(Path(path)) as temporary:
-            save_file(state, temporary, metadata={"practical": json.dumps(about)})
+            temporary.write_bytes(content)
 
     @classmethod
     def load(cls, path: str | Path) -> Classifier:
