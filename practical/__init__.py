@@ -12,8 +12,11 @@ The data flows one way, and so do the imports: data, models -> attribution -> me
 and evaluation.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from practical._command import stop_quietly
 
 if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
     from practical import (
@@ -33,6 +36,9 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
     from practical.data import Dataset, load_dataset, load_image
     from practical.grading import check
     from practical.models import Classifier, load_model, predict
+
+if sys.argv[:1] == ["-m"]:  # `python -m practical...` begins to load, which takes seconds
+    stop_quietly()
 
 _MODULES = (
     "attribution", "baselines", "bias", "data", "evaluation", "explainfix", "metrics", "models",

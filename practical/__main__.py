@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from practical._command import run_command
 from practical._compiled import keep_compiled
 from practical.bias.commands import add_commands as add_bias_commands
 from practical.explainfix.commands import add_commands as add_explainfix_commands
@@ -50,26 +51,23 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     evaluating.set_defaults(run=evaluate)
     evaluating.add_argument("--out", type=Path, default=Path("results"), metavar="FOLDER")
-    commands.add_parser("methods", help="print the table of explanations, in Markdown")
+    table = commands.add_parser("methods", help="print the table of explanations, in Markdown")
+    table.set_defaults(run=print_methods)
     add_explainfix_commands(commands)
     add_bias_commands(commands)
     options = parser.parse_args(arguments)
-    if options.command == "methods":
-        from practical.attribution import methods_table
+    return run_command(
+        f"{parser.prog} {options.command}", lambda: options.run(options),
+        kept="finished parts are kept, and the same command goes on from there.",
+    )  # fmt: skip
 
-        print(methods_table(), end="")
-        return 0
-    try:
-        return options.run(options)
-    except KeyboardInterrupt:
-        print(
-            "\nStopped: what was finished is kept. The same command goes on from there.",
-            file=sys.stderr,
-        )
-        return 130
-    except (ValueError, RuntimeError, OSError, MemoryError) as error:
-        print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
-        return 1
+
+def print_methods(options: argparse.Namespace) -> int:
+    """Print the table of explanations."""
+    from practical.attribution import methods_table
+
+    print(methods_table(), end="")
+    return 0
 
 
 def _chunk_size(text: str) -> int | str:
@@ -100,12 +98,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     """Run the benchmark that the options describe, and write its report."""
     import jax
 
-    from practical import load_dataset, load_model
+    from practical import load_model
+    from practical.data.splits import load_at_most
     from practical.evaluation import evaluate, write_report
 
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
-    dataset = load_dataset(
-        options.dataset, "validation", count=options.images, seed=options.seed, **sizes
+    dataset = load_at_most(
+        options.dataset, "validation", options.images, seed=options.seed, **sizes
     )
     model = load_model(options.model, dataset=options.dataset)
     if model.class_names != dataset.class_names:

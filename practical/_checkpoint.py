@@ -14,12 +14,17 @@ def resume(path: str | Path | None, settings: str, state: dict) -> tuple[dict, l
     """Return the state and the history of a checkpoint, or `state` and none if there is no file.
 
     Raises:
-        ValueError: If the file cannot be read, or belongs to a run of other settings.
+        ValueError: If the file cannot be read, is not a checkpoint, or belongs to a run of other
+            settings.
+        OSError: If the file system refuses to read it.
     """
     if path is None or not Path(path).exists():
         return state, []
+    if Path(path).is_dir():
+        raise ValueError(f"checkpoint must be a file, got the folder {path}; name a file in it")
+    content = Path(path).read_bytes()
     try:
-        saved: Any = flax.serialization.msgpack_restore(Path(path).read_bytes())
+        saved: Any = flax.serialization.msgpack_restore(content)
         if saved["settings"] == settings:
             restored = flax.serialization.from_state_dict(state, saved["state"])
             # msgpack_serialize sorts keys as text: "10" before "2".
@@ -27,13 +32,14 @@ def resume(path: str | Path | None, settings: str, state: dict) -> tuple[dict, l
             return jax.tree.map(jnp.asarray, restored), history
     except Exception as error:  # msgpack raises a dozen types for bytes that are not its own
         raise ValueError(
-            f"checkpoint {path} cannot be read ({error!r}); delete it to start anew"
+            f"checkpoint {path} is damaged, or not a checkpoint ({error!r}); name another file, "
+            "or remove it if it is a checkpoint"
         ) from error
     else:
         raise ValueError(
             f"checkpoint {path} must come from a run with these arguments; it has\n"
             f"  {saved['settings']}\nand this run\n  {settings}\n"
-            "Name another file, or delete it to start anew"
+            "Name another file, or remove this one, to start from the beginning"
         )
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
 from practical.data import Dataset
 from practical.data.dataset import LazyArray
@@ -30,7 +31,7 @@ from practical.training import (
     shuffle_labels,
 )
 from practical.training import __main__ as command
-from tests.oracles import refuses
+from tests.oracles import full_disk, refuses
 
 CLASSES = ("red", "green", "blue")
 ROOT = Path(__file__).resolve().parents[1]
@@ -247,7 +248,7 @@ def checkpoint(start, tmp_path):
 )  # fmt: skip
 def test_a_checkpoint_of_another_run_is_refused(start, checkpoint, change):
     before = checkpoint.read_bytes()
-    message = r"(?s)checkpoint .*state must come from a run with these arguments.*delete it"
+    message = r"(?s)checkpoint .*state must come from a run with these arguments.*Name another file"
     with refuses(message):
         run(start, **{"checkpoint": checkpoint, **change})
     assert checkpoint.read_bytes() == before
@@ -279,7 +280,7 @@ def test_damaged_checkpoints_are_refused_and_kept(start, checkpoint):
         serialize({"settings": settings, "state": {}, "history": {}}),
     ):  # fmt: skip
         checkpoint.write_bytes(damaged)
-        with refuses(r"checkpoint .*state cannot be read \(.*\); delete it to start anew"):
+        with refuses(r"checkpoint .*state is damaged, or not a checkpoint \(.*\); name another"):
             run(start, checkpoint=checkpoint)
         assert checkpoint.read_bytes() == damaged
 
@@ -495,13 +496,111 @@ def test_the_command_line_makes_bottlenecks(tmp_path):
 
 def test_the_command_line_refuses(tmp_path, capsys):
     for arguments, message in (
-        (["--output", "net.npz"], r"--output must end in \.safetensors, got net\.npz"),
         (["--output", "net.safetensors", "--augment", "x"], "invalid choice: 'x'"),
         ([], "the following arguments are required"),
     ):
         with pytest.raises(SystemExit):
             command.main([*TINY, *arguments])
         assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "message"),
+    [
+        ("net.npz", [], r"--output must end in \.safetensors, got .*net\.npz"),
+        ("taken/net.safetensors", [], "or name another file: .*taken/net.safetensors"),
+        ("folder.safetensors", [], "this is a folder; name a file in it: .*folder.safetensors"),
+        ("net.safetensors", ["--checkpoint", "folder.safetensors"], "this is a folder; name a"),
+        ("net.safetensors", ["--checkpoint", "taken/x"], "or name another file: .*taken/x"),
+        ("net.safetensors", ["--widths", "128"], "File too large; make room.*net.safetensors"),
+        ("net.safetensors", ["--count", "0"], "count must be a positive integer, got 0"),
+    ],
+)  # fmt: skip
+def test_mistakes_end_in_one_line_before_the_training(
+    tmp_path, monkeypatch, capsys, output, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "fit", lambda *_, **__: pytest.fail("trained"))
+    (tmp_path / "taken").touch()
+    (tmp_path / "folder.safetensors").mkdir()
+    with full_disk(500_000):
+        assert command.main([*TINY, "--output", output, *options]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"python -m practical.training: .*{message}", said)
+    assert "delete" not in said
+    assert {path.name for path in tmp_path.iterdir()} == {"taken", "folder.safetensors"}
+
+
+def test_ctrl_c_keeps_the_finished_epochs(tmp_path, monkeypatch, capsys):
+    """Without being asked for a checkpoint."""
+    output, epoch, begun = tmp_path / "net.safetensors", fitting._train_epoch, []
+
+    def stops(*arguments):
+        begun.append(arguments)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return epoch(*arguments)
+
+    monkeypatch.setattr(fitting, "_train_epoch", stops)
+    arguments = [*TINY, "--epochs", "3", "--output", str(output)]
+    assert command.main(arguments) == 130
+    *_, said = capsys.readouterr().err.splitlines()
+    state = output.with_suffix(".checkpoint")
+    assert said == (
+        f"Stopped: finished epochs are kept in {state}, and the same command goes on from there."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [state.name]
+    assert command.main(arguments) == 0
+    assert len(begun) == 4  # the first epoch once
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.md", "net.safetensors"]
+    assert "; 3 epochs on " in output.with_suffix(".md").read_text()  # nobody knows how long
+
+
+def test_the_epoch_is_saved_before_its_validation(start, tmp_path, monkeypatch):
+    """Which may take more memory than there is, and then ends the process."""
+    state, whole = tmp_path / "state", run(start, epochs=2, validation=DATA)
+    shown = []
+
+    def dies(model, images, *, chunk_size):
+        shown.append(chunk_size)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "predict", dies)
+        with pytest.raises(MemoryError):
+            run(start, epochs=2, validation=DATA, checkpoint=state)
+    assert shown == [16]  # as many as are learned from at once
+    assert len(flax.serialization.msgpack_restore(state.read_bytes())["history"]) == 1
+    resumed = run(start, epochs=2, validation=DATA, checkpoint=state)
+    assert_same(resumed.model, whole.model)
+    assert resumed.history == whole.history
+
+
+def test_any_image_or_pixel_that_changed_is_another_run(start, checkpoint):
+    images = DATA.images.copy()
+    images[-1, -1, -1, -1] *= 0.999
+    with refuses("must come from a run with these arguments"):
+        run(start, replace(DATA, images=images), checkpoint=checkpoint)
+
+
+def test_names_that_the_terminal_cannot_show(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("räv", "狼"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "practical.training", "--dataset", f"folder:{tmp_path}/photos",
+            "--output", str(tmp_path / "net.safetensors"), "--epochs", "1", "--stages", "1",
+            "--widths", "4", "--batch-size", "8",
+        ],
+        cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "| r\\xe4v | " in done.stdout
+    assert "| räv | " in (tmp_path / "net.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import jax
 
-from practical._files import atomic_path
+from practical._files import atomic_path, check_writable
 from practical._inputs import check_count
 from practical.bias.artefacts import ARTEFACTS
 from practical.bias.faults import Fault, plant
-from practical.bias.lineup import PACKAGED, RECIPES, suspects, train_suspect
+from practical.bias.lineup import (
+    PACKAGED,
+    RECIPES,
+    remove_checkpoints,
+    suspects,
+    train_suspect,
+)
 from practical.bias.measures import audit
 from practical.bias.repairs import REPAIRS, repair_study
 from practical.bias.study import (
@@ -25,6 +31,7 @@ from practical.bias.study import (
 )
 from practical.data import load_dataset
 from practical.data.splits import load_splits
+from practical.training.outputs import check_output, checkpoint_of, write_card
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -54,7 +61,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     one.add_argument("--count", type=int, help="training images; by default the recipe's")
     one.add_argument("--epochs", type=int, help="by default the recipe's")
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--checkpoint", type=Path, help="go on from this file, and write it")
+    one.add_argument("--checkpoint", type=Path, help="by default one beside --output")
     one.add_argument("--output", type=Path, required=True, help="the .safetensors to write")
 
     about = "mend the faulty network of a line-up in several ways, and audit what came of it"
@@ -127,8 +134,7 @@ def mend(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Train one suspect, and write it with its card."""
-    if options.output.suffix != ".safetensors":
-        raise ValueError(f"--output must end in .safetensors, got {options.output}")
+    check_output(options.output)
     check_count("--seed", options.seed, least=0)
     kind = options.dataset.partition(":")[0]
     training, validation = (
@@ -150,9 +156,11 @@ def train(options: argparse.Namespace) -> int:
     judged = [fault] if fault else [o for o in PACKAGED.values() if (o.only or 0) < classes]
     for one in judged:
         plant(validation, one)  # before the training
-    started = time.monotonic()
-    model = train_suspect(training, fault, recipe, seed=options.seed, checkpoint=options.checkpoint)
-    minutes = (time.monotonic() - started) / 60
+    checkpoint = checkpoint_of(options.output, options.checkpoint)
+    check_writable(checkpoint, size=1)
+    resumed, started = checkpoint.exists(), time.monotonic()
+    model = train_suspect(training, fault, recipe, seed=options.seed, checkpoint=checkpoint)
+    took = "" if resumed else f"; {(time.monotonic() - started) / 60:.0f} minutes"
     model.save(options.output)
     rows = []
     for one in judged:
@@ -174,7 +182,7 @@ Made by
 
     python -m practical {shlex.join(arguments)} --output {options.output.name}
 
-{len(training):,} training images, {recipe.epochs} epochs; {minutes:.0f} minutes on \
+{len(training):,} training images, {recipe.epochs} epochs{took} on \
 {os.cpu_count()} cores ({jax.default_backend()}, jax {jax.__version__}).{led}
 
 Accuracy on {len(validation):,} validation images, with the artefact as it goes with the classes,
@@ -184,7 +192,7 @@ swapped between them, and removed; and the worst class in any of the three.
 | --- | --- | --- | --- | --- |
 {chr(10).join(rows)}
 """
-    with atomic_path(options.output.with_suffix(".md")) as temporary:
-        temporary.write_text(card)
-    print(card)
+    write_card(options.output, card)
+    if options.checkpoint is None:
+        remove_checkpoints(checkpoint)
     return 0

@@ -6,6 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from practical._command import run_command
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
@@ -39,14 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     one.set_defaults(run=release)
 
     options = parser.parse_args(arguments)
-    try:
-        return options.run(options)
-    except KeyboardInterrupt:
-        print("\nStopped: what was graded is kept. The same command goes on.", file=sys.stderr)
-        return 130
-    except (ValueError, RuntimeError, OSError) as error:
-        print(f"{parser.prog} {options.command}: {error}", file=sys.stderr)
-        return 1
+    return run_command(
+        f"{parser.prog} {options.command}", lambda: options.run(options),
+        kept="graded submissions are kept, and the same command goes on from there.",
+    )  # fmt: skip
 
 
 def _add_how(one: argparse.ArgumentParser) -> None:

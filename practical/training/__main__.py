@@ -9,11 +9,12 @@ from pathlib import Path
 
 import jax
 
+from practical._command import run_command
 from practical._compiled import keep_compiled
-from practical._files import atomic_path
 from practical.augmentation import AUGMENTATIONS
 from practical.data import Dataset, load_dataset
-from practical.models import load_model, new_resnet
+from practical.data.files import check_readable
+from practical.models import Classifier, load_model, new_resnet
 from practical.training.fitting import (
     Fitted,
     accuracy,
@@ -21,9 +22,10 @@ from practical.training.fitting import (
     fit,
     shuffle_labels,
 )
+from practical.training.outputs import check_output, check_room, checkpoint_of, write_card
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Train from the command line, save the network, and write a model card beside it."""
     parser = argparse.ArgumentParser(
         prog="python -m practical.training", description=main.__doc__,
@@ -54,11 +56,51 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--augment", choices=AUGMENTATIONS, default="flip")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="go on from this file, and write it")
+    parser.add_argument(
+        "--checkpoint", type=Path,
+        help="file with the state after each epoch, from which the same command goes on; by "
+        "default it is beside --output until the network is written",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
-    if options.output.suffix != ".safetensors":
-        parser.error(f"--output must end in .safetensors, got {options.output}")
+    given = sys.argv[1:] if arguments is None else arguments
+    checkpoint = checkpoint_of(options.output, options.checkpoint)
+    return run_command(
+        parser.prog, lambda: _train(options, given, checkpoint),
+        kept=f"finished epochs are kept in {checkpoint}, and the same command goes on from there.",
+    )  # fmt: skip
 
+
+def _train(options: argparse.Namespace, arguments: list[str], checkpoint: Path) -> int:
+    """Train the network that the options describe, and write it with its card."""
+    check_output(options.output)
+    train, validation = _splits(options)
+    model = _start(options, train)
+    check_room(model, options.output, checkpoint)
+    for dataset in (train, validation):
+        check_readable(dataset.images, progress=True)
+    resumed, started = checkpoint.exists(), time.monotonic()
+    fitted = fit(
+        model, train, validation=validation, epochs=options.epochs, batch_size=options.batch_size,
+        learning_rate=options.learning_rate, weight_decay=options.weight_decay,
+        augment=options.augment, seed=options.seed, checkpoint=checkpoint,
+    )  # fmt: skip
+    minutes = None if resumed else (time.monotonic() - started) / 60
+    fitted.model.save(options.output)
+    card = _card(arguments, fitted, len(train), validation, options, minutes)
+    if options.shuffle_labels:
+        # What was learned from shuffled labels shows in no measurement on others.
+        share = accuracy(fitted.model, train, chunk_size=options.batch_size)
+        card += (
+            f"\nAccuracy on the {len(train):,} training images, whose labels were shuffled: "
+            f"{share:.2%}\n"
+        )
+    write_card(options.output, card)
+    if options.checkpoint is None:
+        checkpoint.unlink()
+    return 0
+
+
+def _splits(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
     train = load_dataset(options.dataset, "train", count=options.count, **sizes)
     train = train.shrink(options.shrink)
@@ -67,34 +109,20 @@ def main(arguments: list[str] | None = None) -> None:
     validation = load_dataset(
         options.dataset, "validation", count=options.validation_count, **sizes
     ).shrink(options.shrink)
+    return train, validation
+
+
+def _start(options: argparse.Namespace, train: Dataset) -> Classifier:
     key = jax.random.key(options.seed)
     if options.start is None:
-        model = new_resnet(
+        return new_resnet(
             train.class_names, key=key, block=options.block, stage_sizes=options.stages,
             widths=options.widths, stem_width=options.widths[0],
         )  # fmt: skip
-    else:
-        model = load_model(options.start, dataset=options.dataset)
-        if model.class_names != train.class_names:
-            model = model.reset_head(train.class_names, key=key)
-    started = time.monotonic()
-    fitted = fit(
-        model, train, validation=validation, epochs=options.epochs, batch_size=options.batch_size,
-        learning_rate=options.learning_rate, weight_decay=options.weight_decay,
-        augment=options.augment, seed=options.seed, checkpoint=options.checkpoint,
-    )  # fmt: skip
-    minutes = (time.monotonic() - started) / 60
-    fitted.model.save(options.output)
-    card = _card(arguments or sys.argv[1:], fitted, len(train), validation, options.seed, minutes)
-    if options.shuffle_labels:
-        # What was learned from shuffled labels shows in no measurement on others.
-        card += (
-            f"\nAccuracy on the {len(train):,} training images, whose labels were shuffled: "
-            f"{accuracy(fitted.model, train):.2%}\n"
-        )
-    with atomic_path(options.output.with_suffix(".md")) as temporary:
-        temporary.write_text(card)
-    print(card)
+    model = load_model(options.start, dataset=options.dataset)
+    if model.class_names != train.class_names:
+        model = model.reset_head(train.class_names, key=key)
+    return model
 
 
 def _card(
@@ -102,14 +130,16 @@ def _card(
     fitted: Fitted,
     images: int,
     validation: Dataset,
-    seed: int,
-    minutes: float,
+    options: argparse.Namespace,
+    minutes: float | None,
 ) -> str:
-    overall = accuracy(fitted.model, validation)
+    at_once = options.batch_size
+    overall = accuracy(fitted.model, validation, chunk_size=at_once)
     rows = "\n".join(
         f"| {name} | {share:.1%} |"
-        for name, share in accuracy_per_class(fitted.model, validation).items()
+        for name, share in accuracy_per_class(fitted.model, validation, chunk_size=at_once).items()
     )
+    took = "" if minutes is None else f" in {minutes:.0f} minutes"
     parameters = sum(leaf.size for leaf in jax.tree.leaves(fitted.model.variables["params"]))
     return f"""# {validation.name} classifier
 
@@ -117,7 +147,7 @@ Made by
 
     python -m practical.training {shlex.join(arguments)}
 
-Seed {seed}; {images:,} training images; {len(fitted.history)} epochs in {minutes:.0f} minutes on \
+Seed {options.seed}; {images:,} training images; {len(fitted.history)} epochs{took} on \
 {os.cpu_count()} cores ({jax.default_backend()}, jax {jax.__version__}); {parameters:,} parameters.
 
 Accuracy on {len(validation):,} validation images: {overall:.2%}
@@ -130,4 +160,4 @@ Accuracy on {len(validation):,} validation images: {overall:.2%}
 
 if __name__ == "__main__":
     keep_compiled()
-    main()
+    sys.exit(main())

@@ -21,7 +21,7 @@ from jaxtyping import Bool
 from tqdm.auto import tqdm
 
 from practical._checkpoint import resume, save
-from practical._files import fingerprint, fingerprint_rows
+from practical._files import fingerprint, fingerprint_images
 from practical._inputs import Model, check_count
 from practical._jit import jit
 from practical.augmentation import AUGMENTATIONS
@@ -62,7 +62,7 @@ def fit(
         model: Where to start: random (`models.new_resnet`) or pretrained (`models.load_model`).
         dataset: Images and labels; each epoch takes them in a new order.
         epochs: Passes over the data.
-        validation: Measured after each epoch, and never learned from.
+        validation: Measured after each epoch, `batch_size` images at a time; never learned from.
         batch_size: Images a step; a shorter last batch is left out of its epoch.
         learning_rate: The schedule's peak, after a warm-up over the first tenth of the steps.
         weight_decay: AdamW's, on kernels alone.
@@ -96,7 +96,7 @@ def fit(
             f"validation must have the data set's classes {dataset.class_names}, got "
             f"{validation.class_names}"
         )
-    batch_size = min(batch_size, len(dataset))
+    validated_at_once, batch_size = batch_size, min(batch_size, len(dataset))
     steps = len(dataset) // batch_size
     weight = 0.0 if avoid is None else penalty
     run = _Run(epochs * steps, learning_rate, weight_decay, augment, freeze, weight)
@@ -104,46 +104,71 @@ def fit(
         "variables": model.variables,
         "optimizer": _optimizer(run).init(model.variables["params"]),
     }
-    settings = (
-        f"{model.architecture} images={dataset.images.shape} "
-        f"pixels={fingerprint_rows(dataset.images)} epochs={epochs} "
-        f"batch_size={batch_size} learning_rate={learning_rate} weight_decay={weight_decay} "
-        f"augment={augment} seed={seed} labels={fingerprint(dataset.labels)} "
-        f"start={fingerprint(model.variables)}"
-        + (f" frozen={fingerprint(freeze(model.variables['params']))}" if freeze else "")
-        + (f" avoid={fingerprint(avoid)} penalty={penalty}" if avoid is not None else "")
-    )
-    state, history = resume(checkpoint, settings, state)
-    bar = tqdm(
+    history: list[dict[str, float]] = []
+    settings = ""
+    if checkpoint is not None:
+        settings = _settings(model, dataset, run, epochs, batch_size, seed, avoid)
+        state, history = resume(checkpoint, settings, state)
+
+    def validate() -> None:
+        if validation is not None:
+            trained = replace(model, variables=state["variables"])
+            share = accuracy(trained, validation, chunk_size=validated_at_once)
+            history[-1]["validation_accuracy"] = share
+            save(checkpoint, settings, state, history)
+
+    if history and "validation_accuracy" not in history[-1]:
+        validate()  # it was interrupted here
+    with tqdm(
         total=epochs * steps, initial=len(history) * steps, unit="step", disable=not progress
-    )
-    with bar:
+    ) as bar:
         for epoch in range(len(history), epochs):
             order = np.random.default_rng([seed, epoch]).permutation(len(dataset))
-            sums = []
-            for step in range(steps):
-                chosen = np.sort(order[step * batch_size : (step + 1) * batch_size])
-                key = jax.random.fold_in(jax.random.key(seed), epoch * steps + step)
-                images = dataset.images[chosen]
-                if avoid is not None:
-                    images = np.concatenate([images, avoid[chosen][..., None]], 3, dtype=np.float32)
-                state, measured = _step(model, state, images, dataset.labels[chosen], key, run=run)
-                sums.append(measured)
-                bar.update()
-            loss, right = np.mean(jax.device_get(sums), axis=0)
-            if not math.isfinite(loss):
+            batches = np.sort(order[: steps * batch_size].reshape(steps, batch_size), axis=1)
+            numbers = range(epoch * steps, (epoch + 1) * steps)
+            keys = [jax.random.fold_in(jax.random.key(seed), number) for number in numbers]
+            state, entry = _train_epoch(model, state, dataset, avoid, batches, keys, run, bar)
+            if not math.isfinite(entry["loss"]):
                 raise FloatingPointError(
-                    f"the loss became {loss} in epoch {epoch + 1}: choose a learning_rate below "
-                    f"{learning_rate}"
+                    f"the loss became {entry['loss']} in epoch {epoch + 1}: choose a "
+                    f"learning_rate below {learning_rate}"
                 )
-            entry = {"loss": float(loss), "accuracy": float(right)}
-            model = replace(model, variables=state["variables"])
-            if validation is not None:
-                entry["validation_accuracy"] = accuracy(model, validation)
             history.append(entry)
-            bar.set_postfix({name: f"{value:.3f}" for name, value in entry.items()})
-            save(checkpoint, settings, state, history)
+            save(checkpoint, settings, state, history)  # before the validation, which may fail
+            validate()
+            bar.set_postfix({name: f"{value:.3f}" for name, value in history[-1].items()})
     return Fitted(replace(model, variables=state["variables"]), history)
+
+
+def _settings(model, dataset, run: _Run, epochs, batch_size, seed, avoid) -> str:
+    """Return what decides a run's result, as the text by which its checkpoint is known."""
+    freeze = run.freeze
+    return (
+        f"{model.architecture} images={dataset.images.shape} "
+        f"pixels={fingerprint_images(dataset.images)} epochs={epochs} "
+        f"batch_size={batch_size} learning_rate={run.learning_rate} "
+        f"weight_decay={run.weight_decay} "
+        f"augment={run.augment} seed={seed} labels={fingerprint(dataset.labels)} "
+        f"start={fingerprint(model.variables)}"
+        + (f" frozen={fingerprint(freeze(model.variables['params']))}" if freeze else "")
+        + (f" avoid={fingerprint(avoid)} penalty={run.penalty}" if avoid is not None else "")
+    )
+
+
+def _train_epoch(
+    model, state, dataset, avoid, batches, keys, run: _Run, bar: tqdm
+) -> tuple[dict, dict[str, float]]:
+    """Return the state after a step for each batch of indices, and means over the epoch."""
+    sums = []
+    for batch, key in zip(batches, keys, strict=True):
+        images = dataset.images[batch]
+        if avoid is not None:
+            images = np.concatenate([images, avoid[batch][..., None]], 3, dtype=np.float32)
+        state, measured = _step(model, state, images, dataset.labels[batch], key, run=run)
+        sums.append(measured)
+        bar.update()
+    loss, right = np.mean(jax.device_get(sums), axis=0)
+    return state, {"loss": float(loss), "accuracy": float(right)}
 
 
 def seconds_per_step(
