@@ -1,4 +1,8 @@
-"""The one way that this package compiles: `jax.jit`, with the options that suit the platform."""
+"""The one way that this package compiles: `jax.jit`, without compiler options.
+
+Programs contain other people's models. An experimental option of XLA's (YNNPACK's fused products)
+once computed some of them wrongly; benchmarks/README.md has what it gained.
+"""
 
 import dataclasses
 import functools
@@ -15,11 +19,6 @@ from jax.sharding import Mesh
 from practical._memory import fitting_chunk, is_out_of_memory, smaller_chunk, too_large
 from practical._rows import Rows
 from practical._sharding import images_mesh, on_own_images, spread
-
-# XLA:CPU's own convolutions reach a third to a half of the machine; the YNNPACK library's, which
-# this fusion calls, nearly all of it. Not its fusions of elementwise operations and sums: they make
-# a small ResNet half as fast again, and the first call of a ResNet-50 takes 45 seconds.
-_CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
 def jit(
@@ -54,35 +53,26 @@ def jit(
     rows, chosen = Rows(own), {}
 
     @functools.cache
-    def compiled(mesh: Mesh | None, options: bool) -> Callable:
+    def compiled(mesh: Mesh | None) -> Callable:
         program = with_products(function, precision)
         return jax.jit(
             program if mesh is None else on_own_images(program, mesh, own),
             static_argnames=tuple(static_argnames),
-            compiler_options=_options() if options else None,
         )
 
     def run(mesh: Mesh | None, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        if not _options() or _is_double((args, kwargs)):
-            answer = compiled(mesh, False)(*args, **kwargs)
-            # Training goes on while a GPU computes; who has chunks waits for what they say.
-            return jax.block_until_ready(answer) if "chunk_size" in kwargs else answer
-        try:
-            return jax.block_until_ready(compiled(mesh, True)(*args, **kwargs))
-        except jax.errors.JaxRuntimeError as error:
-            # Some matrix products of other people's models are in a layout that this fusion
-            # refuses when they run. XLA's own code takes them.
-            if "YNN" not in str(error):
-                raise
-            return compiled(mesh, False)(*args, **kwargs)
+        answer = compiled(mesh)(*args, **kwargs)
+        # Chunked calls block, so that an out-of-memory error surfaces here; training steps do not,
+        # so that Python prepares the next batch while the device computes.
+        return jax.block_until_ready(answer) if "chunk_size" in kwargs else answer
 
     @functools.wraps(function)
     def call(*args, **kwargs):
         automatic = kwargs.get("chunk_size") == "auto"
-        if is_traced((args, kwargs)) or _is_staged():  # JAX takes options at the outermost alone
+        if is_traced((args, kwargs)) or _is_staged():
             if automatic:
                 kwargs["chunk_size"] = fitting_chunk(function, args, kwargs)
-            return compiled(None, False)(*args, **kwargs)
+            return compiled(None)(*args, **kwargs)
         mesh = images_mesh([arg for arg, its in zip(args, own, strict=False) if its])
         asked, key = rows.count(args), (asked_precision(), rows.key(args, kwargs))
         if mesh is None:
@@ -190,23 +180,3 @@ def is_traced(tree) -> bool:
 def _is_staged() -> bool:
     """Return whether whatever is computed now becomes a part of somebody's program, if constant."""
     return isinstance(jnp.asarray(0), Tracer)
-
-
-def _is_double(tree) -> bool:
-    """Return whether JAX would compute with `tree` in float64, where YNNPACK takes tenfold."""
-    return any(
-        jax.dtypes.canonicalize_dtype(leaf.dtype) == np.float64
-        for leaf in jax.tree.leaves(tree)
-        if isinstance(leaf, jax.Array | np.ndarray) and leaf.dtype == np.float64
-    )
-
-
-@functools.cache
-def _options() -> dict[str, str]:
-    if jax.default_backend() != "cpu":
-        return {}
-    try:
-        jax.jit(lambda x: x + 1, compiler_options=_CPU_OPTIONS)(0.0)
-    except jax.errors.JaxRuntimeError:  # another jaxlib's; plain XLA is right, and slower
-        return {}
-    return _CPU_OPTIONS

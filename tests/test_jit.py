@@ -1,8 +1,6 @@
 """Compilation: once per shape, never for new weights, and inside somebody's own jit."""
 
 import dataclasses
-import importlib.metadata
-import re
 from functools import partial
 
 import jax
@@ -14,7 +12,6 @@ from practical import attribution, metrics
 from practical._chunks import fold_pairs, map_images
 from practical.attribution import cam, gradients, noise, paths, perturbation, surrogates
 from practical.metrics import faithfulness
-from tests.conftest import ROOT
 from tests.oracles import Counting, Small, one_pixel, refuses
 
 MAPS = np.random.default_rng(1).normal(size=(5, 12, 10)).astype(np.float32)
@@ -134,30 +131,6 @@ def test_values_are_checked_in_somebodys_own_jit(small, monkeypatch, on_host):
 
     with refuses("heatmaps must be finite, got NaN or infinity for image 0"):
         jax.jit(inside)(1.0)
-
-
-def test_a_first_call_in_somebodys_own_jit_keeps_the_options():
-    """JAX refuses compiler options inside of another program, which says nothing about them."""
-    from practical import _jit
-
-    _jit._options.cache_clear()
-    known = _jit._options()
-    _jit._options.cache_clear()
-    doubled, two = _jit.jit(lambda x: 2 * x), jnp.float32(2)
-    assert jax.jit(lambda x: x + doubled(two))(1.0) == 5
-    assert _jit._options() == known
-
-
-def test_the_pinned_jaxlib_knows_the_options():
-    from practical import _jit
-
-    if jax.default_backend() != "cpu":
-        pytest.skip("the options are for a CPU")
-    pinned = re.search(r"^jaxlib==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)
-    assert pinned
-    if importlib.metadata.version("jaxlib") != pinned[1]:
-        pytest.skip("another jaxlib may not know them")
-    assert _jit._options() == _jit._CPU_OPTIONS
 
 
 def test_under_vmap_and_grad(small, batch):
@@ -413,88 +386,6 @@ def test_chunks_are_even(count, most, size):
 
     assert fold_pairs(visit, jnp.zeros((), int), 1, count, most) == count
     assert seen == {size}
-
-
-def test_unknown_compiler_options_fall_back_to_plain_xla(monkeypatch):
-    from practical import _jit
-
-    monkeypatch.setattr(_jit, "_CPU_OPTIONS", {"xla_no_such_option": "1"})
-    _jit._options.cache_clear()
-    try:
-        assert _jit._options() == {}
-        doubled = _jit.jit(lambda x: 2 * x)
-        assert doubled(jnp.float32(2)) == 4
-    finally:
-        _jit._options.cache_clear()
-
-
-def test_a_program_that_the_options_refuse_runs_without_them(monkeypatch):
-    from practical import _jit
-
-    @_jit.jit
-    def doubled(x):
-        return 2 * x
-
-    assert doubled(jnp.float32(2)) == 4
-    if not _jit._options():
-        pytest.skip("this platform has no options")
-    real = jax.block_until_ready
-    refusals = [jax.errors.JaxRuntimeError("Instruction with unsupported layout in YNN fusion")]
-
-    def refuse(answer):
-        if refusals:
-            raise refusals.pop()
-        return real(answer)
-
-    monkeypatch.setattr(jax, "block_until_ready", refuse)
-    assert doubled(jnp.float32(3)) == 6
-    assert not refusals
-
-    def fail(answer):
-        raise jax.errors.JaxRuntimeError("out of memory")
-
-    monkeypatch.setattr(jax, "block_until_ready", fail)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
-        doubled(jnp.float32(3))
-    monkeypatch.setattr(jax, "block_until_ready", real)
-
-
-def test_float64_is_compiled_without_the_options(monkeypatch):
-    from practical import _jit
-
-    seen, real = [], jax.jit
-
-    def watched(function, **options):
-        seen.append(options.pop("compiler_options", None))
-        return real(function, **options)
-
-    monkeypatch.setattr(_jit, "_options", lambda: {"some": "option"})
-    monkeypatch.setattr(jax, "jit", watched)
-    half = _jit.jit(lambda x: x / 2)
-    assert half(np.float64([3])).dtype == jnp.float32  # JAX's own rule, without x64
-    assert seen == [{"some": "option"}]
-    with jax.enable_x64(True):
-        assert half(np.float64([3])).dtype == jnp.float64
-    assert seen == [{"some": "option"}, None]
-
-
-def test_the_programs_that_jaxlib_refuses_with_these_options():
-    """The reason for the fallback: transposed batched products, as jnp.linalg.solve has them."""
-    from practical import _jit
-
-    @_jit.jit
-    def solve(x):
-        products = jax.lax.scan(
-            lambda total, row: (total + row[:, :, None] * row[:, None, :], None),
-            jnp.zeros((4, 47, 47)), x,
-        )[0]  # fmt: skip
-        return jnp.linalg.solve(products + jnp.eye(47), jnp.ones((4, 47, 1)))
-
-    x = jax.random.normal(jax.random.key(0), (60, 4, 47))
-    expected = np.linalg.solve(
-        np.einsum("kbi,kbj->bij", x, x).astype(np.float64) + np.eye(47), np.ones((4, 47, 1))
-    )
-    np.testing.assert_allclose(solve(x), expected, rtol=1e-2, atol=1e-4)
 
 
 def test_leaves_that_are_no_arrays_are_structure(batch, compilations):
