@@ -8,6 +8,7 @@ from practical._command import run_command
 from practical._compiled import keep_compiled
 from practical.bias.commands import add_commands as add_bias_commands
 from practical.explainfix.commands import add_commands as add_explainfix_commands
+from practical.models.loading import add_model_options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,8 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     evaluating.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
     evaluating.add_argument(
-        "--model", default="shapes", help="shapes, resnet18, ..., or a .safetensors"
+        "--model", default="shapes", help="shapes, resnet18, ..., or a .safetensors or .pth"
     )
+    add_model_options(evaluating)
     evaluating.add_argument("--methods", nargs="+", default=["all"], metavar="METHOD")
     evaluating.add_argument("--metrics", nargs="+", default=["all"], metavar="METRIC")
     evaluating.add_argument("--images", type=int, default=256, help="validation images, at most")
@@ -106,7 +108,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     dataset = load_at_most(
         options.dataset, "validation", options.images, seed=options.seed, **sizes
     )
-    model = load_model(options.model, dataset=options.dataset)
+    model = load_model(options.model, dataset=options.dataset, options=options.model_options)
     if model.class_names != dataset.class_names:
         raise ValueError(
             f"--model must know the data set's classes, {', '.join(dataset.class_names)}; "

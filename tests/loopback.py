@@ -20,7 +20,7 @@ import numpy as np
 from safetensors.numpy import save
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-FAULTS = ("404", "503", "cut", "cut-once", "wrong", "slow")
+FAULTS = ("404", "503", "cut", "cut-once", "wrong", "slow", "stall", "silent", "page")
 _HUB_PATH = re.compile(r"/(timm/[\w.]+)/resolve/[\w.]+/model\.safetensors")
 
 
@@ -30,8 +30,10 @@ class Loopback:
     Attributes:
         files: Path -> content. `checksums.tsv` is made from the archives among them.
         fault: None, or what to do to every file but `checksums.tsv`: one of `FAULTS`. "cut" never
-            sends the second half, "wrong" turns a byte in the middle.
+            sends the second half, "stall" keeps the connection open then, "silent" never
+            answers, "wrong" turns a byte in the middle, "page" is a login page.
         checksums: Whether there is a `checksums.tsv`, or what is in it.
+        spared: The path that is not replaced by a login page.
         redirect: Whether the hub answers with an address of another host, as the real one does.
         log: "METHOD path" of every request.
     """
@@ -41,7 +43,9 @@ class Loopback:
         self.fault: str | None = None
         self.checksums: bool | str = True
         self.redirect = False
+        self.spared: str | None = None
         self.log: list[str] = []
+        self.closing = threading.Event()  # ends the stalled connections
         handler = type("Handler", (_Handler,), {"loopback": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.port = self._server.server_address[1]
@@ -53,6 +57,7 @@ class Loopback:
         return self
 
     def __exit__(self, *_):
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -92,6 +97,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self):
         server = self.loopback
         server.log.append(f"{self.command} {self.path}")
+        if server.fault == "silent":
+            self.close_connection = True
+            server.closing.wait(120)
+            return None
+        if server.fault == "page" and self.path != server.spared:
+            return self._send(b"<html>Log in</html>", {"Content-Type": "text/html"}, fault=None)
         hub = _HUB_PATH.fullmatch(self.path)
         content = server.files.get(f"/{hub[1]}" if hub else self.path.removeprefix("/cdn"))
         if self.path == "/checksums.tsv":
@@ -132,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if fault in ("cut", "cut-once") and status < 300:
+        if fault in ("cut", "cut-once", "stall") and status < 300:
             last //= 2
             self.close_connection = True
             if fault == "cut-once":
@@ -142,6 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[start : min(start + step, last)])
             if fault == "slow":
                 time.sleep(0.1)
+        if fault == "stall":
+            self.wfile.flush()
+            self.loopback.closing.wait(120)
 
 
 def _sha256(content: bytes) -> str:

@@ -69,6 +69,8 @@ BOTTLENECK = {"block": "bottleneck", "expansion": 4, "stage_sizes": (1, 2), "wid
         ((24, 24), {"stage_sizes": (2, 1), "widths": (4, 6), "pool": True, "stem_kernel": 7}),
         ((13, 20), {**BOTTLENECK, "pool": True, "stem_stride": 2}),
         ((11, 9), {**BOTTLENECK, "groups": 2, "stem_kernel": 4}),
+        ((19, 14), {**BOTTLENECK, "dilated": (True,), "stem_stride": 2}),
+        ((11, 12), {**BOTTLENECK, "stride_in_1x1": True}),
         ((2, 2), {"stage_sizes": (1, 1), "widths": (4, 4), "stem_stride": 2}),  # maps of one pixel
     ],
 )
@@ -120,6 +122,7 @@ def test_new_weights_do_not_compile_anew(compilations):
         (Window((7, 7), (2, 2), ((3, 3), (3, 3))), (5, 9)),
         (Window((4, 4), (1, 1), ((2, 2), (2, 2))), (3, 8)),
         (Window((1, 1), (2, 2), ((0, 0), (0, 0))), (5, 4)),
+        (Window((3, 3), (1, 2), ((4, 4), (2, 2)), (4, 2)), (7, 6)),
     ],
 )
 def test_places_of_a_window_are_those_inside_the_maps(window, size):

@@ -112,6 +112,19 @@ def test_connection_cut_once_is_resumed(server):
     assert server.log.count(GET) == 2
 
 
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [("stall", r"cannot be downloaded from .*[Tt]ime.*Check the connection"),
+     ("page", r"model\.safetensors is text/html, not a file of weights.*login page")],
+)  # fmt: skip
+def test_a_server_that_falls_silent_or_wants_a_login(server, home, monkeypatch, fault, says):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    server.fault = fault
+    with pytest.raises(DownloadError, match=says):
+        download_pretrained("resnet18")
+    assert_works_after_repair(server, home)
+
+
 def test_wrong_bytes_are_removed_and_reported(server, home):
     server.fault = "wrong"
     with pytest.raises(DownloadError, match=r"not what the server announced: its sha256 should be"):

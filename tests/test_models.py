@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from practical import attribution
@@ -70,11 +71,18 @@ def torch_state(
     return {name: np.asarray(array, np.float32) for name, array in state.items()}
 
 
-def numpy_resnet(state, images, *, groups=1, stem_stride=2, pool=True):
+def numpy_resnet(
+    state, images, *, groups=1, stem_stride=2, pool=True, replace_stride_with_dilation=(),
+    stride_in_1x1=False,
+):  # fmt: skip
     """Run the network in plain NumPy float64, NCHW, as torchvision's resnet.py does."""
 
-    def conv(x, name, stride, padding, groups=1):
+    def conv(x, name, stride, padding, groups=1, dilation=1):
         weight = state[f"{name}.weight"].astype(np.float64)
+        if dilation > 1:  # a kernel with zeros between its values
+            sparse = np.zeros((*weight.shape[:2], 2 * dilation + 1, 2 * dilation + 1))
+            sparse[:, :, ::dilation, ::dilation] = weight
+            weight = sparse
         size = weight.shape[2]
         x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
         patches = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(2, 3))
@@ -107,15 +115,21 @@ def numpy_resnet(state, images, *, groups=1, stem_stride=2, pool=True):
         x = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
         windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
         x = windows[:, :, ::2, ::2].max((4, 5))
-    stage = 1
+    stage, dilation = 1, 1
     while f"layer{stage}.0.conv1.weight" in state:
         index = 0
+        dilated = stage > 1 and any(replace_stride_with_dilation[stage - 2 : stage - 1])
+        before, dilation = dilation, 2 * dilation if dilated else dilation
         while f"layer{stage}.{index}.conv1.weight" in state:
             name = f"layer{stage}.{index}"
-            stride = 2 if stage > 1 and index == 0 else 1
+            stride = 2 if stage > 1 and index == 0 and not dilated else 1
             if f"{name}.conv3.weight" in state:
-                y = relu(norm(conv(x, f"{name}.conv1", 1, 0), f"{name}.bn1"))
-                y = relu(norm(conv(y, f"{name}.conv2", stride, 1, groups), f"{name}.bn2"))
+                # torchvision's _make_layer: `previous_dilation` in a stage's first block.
+                step = before if index == 0 else dilation
+                first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+                y = relu(norm(conv(x, f"{name}.conv1", first, 0), f"{name}.bn1"))
+                y = conv(y, f"{name}.conv2", second, step, groups, step)
+                y = relu(norm(y, f"{name}.bn2"))
                 y = norm(conv(y, f"{name}.conv3", 1, 0), f"{name}.bn3")
             else:
                 y = relu(norm(conv(x, f"{name}.conv1", stride, 1), f"{name}.bn1"))
@@ -138,6 +152,17 @@ KINDS = {
     ),
     "odd groups": (
         {"block": "bottleneck", "widths": (6, 12), "expansion": 2, "groups": 3}, {"groups": 3},
+    ),
+    "dilated": (
+        {"block": "bottleneck", "stages": (1, 2, 2, 2), "widths": (4, 6, 6, 6), "expansion": 2},
+        {"replace_stride_with_dilation": (False, True, True)},
+    ),
+    "dilated, then strided, in stages of one block": (
+        {"block": "bottleneck", "stages": (1, 1, 1, 2), "widths": (4, 6, 6, 6), "expansion": 2},
+        {"replace_stride_with_dilation": [True, True, False]},
+    ),
+    "stride in the first 1x1": (
+        {"block": "bottleneck", "stages": (1, 2), "expansion": 4}, {"stride_in_1x1": True},
     ),
     "7x7 stem, no pool": ({"stem": (5, 7), "stages": (1,), "widths": (5,)}, {"pool": False}),
     "stem of stride 1": (
@@ -337,15 +362,69 @@ def test_files_written_by_others_are_refused(state, tmp_path, about):
     path = tmp_path / "other.safetensors"
     metadata = None if about is None else {"practical": about}
     save_file(state, path, metadata=metadata)
-    with refuses(r"other\.safetensors holds no description of a Classifier"):
+    with refuses(r"other\.safetensors (holds no description of|does not hold a network that)"):
+        Classifier.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"std": [0.2, 0, 0.2]}, r"std must be finite and above 0 .*got \[0.2, 0, 0.2\]"),
+        ({"std": [0.2, float("nan"), 0.2]}, "std must be finite and above 0"),
+        ({"stage_sizes": [1_000_000, 1]}, "must have the tensors of 1,000,001 blocks"),
+        ({"stage_sizes": [1] * 1_000_000}, "a ResNet must have blocks"),
+        ({"stage_sizes": [1, 0]}, "numbers must be integers of at least 1"),
+        ({"stage_sizes": 3}, "iterable"),
+        ({"stem_stride": 0}, "numbers must be integers of at least 1"),
+        ({"groups": 0.5}, "numbers must be integers of at least 1"),
+        ({"block": "inverted"}, 'blocks that are "basic" or "bottleneck"'),
+        ({"hidden": [[4]]}, "as many other numbers as stages or blocks"),
+        ({"dilated": [True] * 4}, "as many other numbers as stages or blocks"),
+        ({"colour": "red"}, "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_descriptions_of_impossible_networks(model, tmp_path, changes, says):
+    path = tmp_path / "net.safetensors"
+    model.save(path)
+    with safe_open(path, "numpy") as file:
+        about = json.loads(file.metadata()["practical"])
+    for name, value in changes.items():
+        (about if name == "std" else about["architecture"])[name] = value
+    save_file(load_file(path), path, metadata={"practical": json.dumps(about)})
+    with refuses(rf"net\.safetensors does not hold a network that can be built: .*{says}"):
+        Classifier.load(path)
+
+
+def write_safetensors(path: Path, tensors: dict[str, tuple[str, list[int], bytes]]) -> None:
+    """Write tensors of any type: little-endian header length, JSON header, data."""
+    header, data = {}, b""
+    for name, (kind, shape, content) in tensors.items():
+        span = [len(data), len(data) + len(content)]
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": span}
+        data += content
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "F8_E8M0"])
+def test_types_that_numpy_does_not_have(tmp_path, kind):
+    path = tmp_path / "small.safetensors"
+    write_safetensors(path, {"conv1.weight": (kind, [4], bytes(4))})
+    with refuses(rf"small\.safetensors has 'conv1.weight' as {kind}, .*store float32"):
+        Classifier.load(path)
+
+
+def test_a_header_that_would_take_long_to_read(tmp_path):
+    path = tmp_path / "long.safetensors"
+    write_safetensors(path, {f"{number:090}": ("F32", [0], b"") for number in range(30_000)})
+    assert Path(path).stat().st_size > 4 * 2**20
+    with refuses(r"long\.safetensors has a header of 4,\d+,\d+ bytes, .*made to do harm"):
         Classifier.load(path)
 
 
 def test_a_description_that_does_not_fit_the_tensors(model, tmp_path):
     path = tmp_path / "net.safetensors"
     model.save(path)
-    from safetensors import safe_open
-
     with safe_open(path, "numpy") as file:
         about = json.loads(file.metadata()["practical"])
     state = load_file(path)
@@ -390,6 +469,10 @@ def test_wrong_tensors(state):
         from_torchvision(changed("conv1.weight", np.zeros((4, 1, 3, 3))))
     with refuses(r"state_dict\['fc.bias'\] must be finite"):
         from_torchvision(changed("fc.bias", [0, np.nan, 0]))
+    with refuses(r"state_dict\['bn1.running_var'\] must be variances of at least 0, got -1"):
+        from_torchvision(changed("bn1.running_var", [1, 1, -1, 1]))
+    with refuses(r"state_dict\['fc.bias'\] must hold floating-point numbers, got int8"):
+        from_torchvision({**state, "fc.bias": np.zeros(3, np.int8)})
     for name in ("conv1.weight", "layer1.0.conv1.weight", "layer1.0.conv2.weight", "fc.weight"):
         for shape in ((), (4,), (0, 0, 0, 0), (4, 99, 3, 3)):
             with refuses("state_dict"):
@@ -399,6 +482,12 @@ def test_wrong_tensors(state):
 def test_from_torchvision_arguments(state):
     with refuses("class_names must have one name for each of the 3 classes, got 2"):
         from_torchvision(state, class_names=["a", "b"])
+    for option in ({"replace_stride_with_dilation": [True]}, {"stride_in_1x1": True}):
+        with refuses("must be left out for a ResNet of basic blocks"):
+            from_torchvision(state, **option)
+    bottlenecks = torch_state(block="bottleneck", expansion=2)
+    with refuses(r"one value for each of the 1 stages after the first, got \(True, False, True\)"):
+        from_torchvision(bottlenecks, replace_stride_with_dilation=(True, False, True))
     assert from_torchvision(state).class_names == ("class 0", "class 1", "class 2")
     for name in ("mean", "std"):
         with refuses(f"{name} must be three numbers"):

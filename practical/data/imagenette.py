@@ -1,32 +1,24 @@
 """Imagenette, ten classes of ImageNet photographs, through TensorFlow Datasets without TensorFlow.
 
-TensorFlow Datasets' own builder needs TensorFlow to list files. Ours downloads the same archive
-with the same checksum, reads it with `tarfile` (archive.py), and writes array_record files, which
-`as_data_source` reads back.
+TensorFlow Datasets' own builder needs TensorFlow to list files, and its downloads have no timeout.
+Ours downloads the same archive with the same checksum, reads it with `tarfile` (archive.py), and
+writes array_record files, which `as_data_source` reads back.
 """
 
 import contextlib
 import csv
 import errno
+import hashlib
 import re
 import shutil
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import Iterator
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from filelock import FileLock
-from requests.exceptions import RequestException
-from tensorflow_datasets.core.download.checksums import UrlInfo
-from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-from tensorflow_datasets.core.download.util import DownloadError as TfdsDownloadError
-from tensorflow_datasets.core.utils import Size
 
+from practical._download import download, read_text
 from practical._files import DownloadError, cache_folder, explain_cache_errors, fingerprint, mirror
 from practical.data.archive import ARCHIVES, CLASSES, SPLITS, Archive, members, survey
 from practical.data.dataset import Dataset, LazyArray
@@ -35,7 +27,6 @@ from practical.data.images import decode, resize_and_crop
 
 _LABELS = {wnid: label for label, wnid in enumerate(CLASSES)}
 _ORIGIN = "https://s3.amazonaws.com/fast-ai-imageclas"
-_TIMEOUT = 20  # seconds for a server to answer
 
 # A split is written in parts of about this size: TensorFlow Datasets holds a part in memory, and
 # from 1 GB on it would spill to disk with TensorFlow.
@@ -99,16 +90,10 @@ class PracticalImagenette(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=size) for size in ARCHIVES]  # noqa: RUF012
 
-    def __init__(self, *, url: str, archive: Archive, **options):
-        self._url, self._archive = url, archive
+    def __init__(self, *, url: str, archive: Archive, path: Path, **options):
+        self._url, self._archive, self._path = url, archive, path
         self._made = tfds.core.MetadataDict()  # stored beside the records
         super().__init__(file_format="array_record", **options)
-
-    @property
-    def url_infos(self) -> dict[str, UrlInfo]:
-        """What the download must turn out to be; the base class looks for a file of these."""
-        size, name = Size(self._archive.size), self._url.rsplit("/", 1)[1]
-        return {self._url: UrlInfo(size=size, checksum=self._archive.sha256, filename=name)}
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -124,7 +109,7 @@ class PracticalImagenette(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        path = Path(dl_manager.download(self._url))
+        path = self._path
         survey(path, self._archive.folder)
         self._made.update(url=self._url, sha256=self._archive.sha256)
         parts = 1 + self._archive.size // _PART_BYTES
@@ -165,7 +150,7 @@ def _prepared(size: str) -> PracticalImagenette:
                     expected = archive if server is None else _expected_of(server, archive)
                     _prepare(folder, size, url, expected)
     try:
-        builder = PracticalImagenette(url=url, archive=archive, data_dir=folder, config=size)
+        builder = _builder(folder, size, url, archive)
         metadata = dict(builder.info.metadata or {})
         made_from = metadata["url"], metadata["sha256"]
     except Exception as error:  # whatever reading a damaged description raises
@@ -193,43 +178,44 @@ def _damaged(folder: Path, why: object) -> DownloadError:
 
 def _prepare(folder: Path, size: str, url: str, archive: Archive) -> None:
     """Download, check and convert one archive; after a failure nothing half-made is left."""
-    # One folder of downloads per size: two sizes may be prepared at once.
-    downloads = folder / f"downloads-{size}"
-    _clear(folder, size, downloads)  # what a killed process left
-    here = any(f.stat().st_size == archive.size for f in downloads.rglob("*.tgz"))
-    if not here:
-        _probe(url, archive)
+    path = _download_folder(folder, size) / f"{archive.folder}.tgz"
+    _clear(folder, size)  # what a killed process left
+    here = _is_archive(path, archive)
     _check_room(folder, archive.size if here else 2 * archive.size)
-    builder = PracticalImagenette(url=url, archive=archive, data_dir=folder, config=size)
+    if not here:
+        download(url, path, size=archive.size, sha256=archive.sha256)
     try:
-        builder.download_and_prepare(download_dir=downloads)
-    except DownloadError:
-        shutil.rmtree(downloads, ignore_errors=True)
+        _builder(folder, size, url, archive).download_and_prepare(download_dir=path.parent)
+    except DownloadError:  # the archive is useless
+        shutil.rmtree(path.parent, ignore_errors=True)
         raise
-    except NonMatchingChecksumError as error:
-        shutil.rmtree(downloads, ignore_errors=True)
-        raise DownloadError(
-            f"{url} is not the expected file of {archive.size:,} bytes with sha256 "
-            f"{archive.sha256}; what came is removed. Try again later; if it persists, the "
-            f"server's file was changed or damaged. {error}"
-        ) from error
-    except (RequestException, TfdsDownloadError) as error:
-        raise DownloadError(
-            f"the download of {url} was cut off ({error}); what came is removed. Check the "
-            f"connection and load the data set again"
-        ) from error
     finally:
-        _clear(folder, size, downloads)
-    shutil.rmtree(downloads, ignore_errors=True)  # the photographs are in the prepared files now
+        _clear(folder, size)
+    shutil.rmtree(path.parent, ignore_errors=True)  # the photographs are in the prepared files now
 
 
-def _clear(folder: Path, size: str, downloads: Path) -> None:
+def _download_folder(folder: Path, size: str) -> Path:
+    return folder / f"downloads-{size}"  # one per size: two may be prepared at once
+
+
+def _builder(folder: Path, size: str, url: str, archive: Archive) -> PracticalImagenette:
+    path = _download_folder(folder, size) / f"{archive.folder}.tgz"
+    return PracticalImagenette(url=url, archive=archive, path=path, data_dir=folder, config=size)
+
+
+def _is_archive(path: Path, archive: Archive) -> bool:
+    if not path.is_file() or path.stat().st_size != archive.size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == archive.sha256
+
+
+def _clear(folder: Path, size: str) -> None:
     """Remove what an attempt left unfinished; a download that is whole and checked may stay."""
-    for unfinished in (
-        *_dataset_folder(folder, size).parent.glob("incomplete.*"),
-        *downloads.rglob("*.tmp.*"),
-    ):
+    for unfinished in _dataset_folder(folder, size).parent.glob("incomplete.*"):
         shutil.rmtree(unfinished, ignore_errors=True)
+    for unfinished in _download_folder(folder, size).glob(".*.part"):
+        unfinished.unlink(missing_ok=True)
 
 
 def _check_room(folder: Path, needed: int) -> None:
@@ -238,22 +224,10 @@ def _check_room(folder: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed and {free:,} are free")
 
 
-def _probe(url: str, archive: Archive) -> None:
-    """Ask for the file before TensorFlow Datasets does, which retries for minutes."""
-    with _answer(urllib.request.Request(url, method="HEAD")) as answer:
-        length = answer.headers.get("Content-Length")
-    if length is not None and int(length) != archive.size:
-        raise DownloadError(
-            f"{url} is not the expected file: it has {int(length):,} bytes and should have "
-            f"{archive.size:,}. The server's file was changed or damaged; try again later"
-        )
-
-
 def _expected_of(server: str, archive: Archive) -> Archive:
     """Return the size and checksum in the mirror's checksums.tsv, or the archive's own."""
     url = f"{server}/checksums.tsv"
-    with _answer(urllib.request.Request(url), optional=True) as answer:
-        table = "" if answer is None else answer.read().decode(errors="replace")
+    table = read_text(url, wanted="a table of checksums")
     for row in csv.reader(table.splitlines(), delimiter="\t"):
         if row and row[0].rsplit("/", 1)[-1] == f"{archive.folder}.tgz":
             if len(row) < 3 or not row[1].isdigit() or not re.fullmatch("[0-9a-f]{64}", row[2]):
@@ -262,26 +236,3 @@ def _expected_of(server: str, archive: Archive) -> Archive:
                 )
             return archive._replace(size=int(row[1]), sha256=row[2])
     return archive
-
-
-@contextlib.contextmanager
-def _answer(request: urllib.request.Request, *, optional: bool = False) -> Iterator[Any]:
-    """Give the server's answer, or None where an `optional` file is not there."""
-    url, found = request.full_url, None
-    try:
-        with contextlib.ExitStack() as stack:
-            try:
-                found = stack.enter_context(urllib.request.urlopen(request, timeout=_TIMEOUT))
-            except urllib.error.HTTPError as error:
-                error.close()  # it holds the connection
-                if not (optional and error.code == 404):
-                    raise DownloadError(
-                        f"{url} cannot be downloaded: the server says {error.code} "
-                        f"{error.reason}. Check PRACTICAL_MIRROR if you set it, or try again later"
-                    ) from error
-            yield found
-    except (OSError, HTTPException) as error:
-        raise DownloadError(
-            f"no answer from the server of {url} ({error}). Check the connection, and "
-            f"PRACTICAL_MIRROR if you set it, or try again later"
-        ) from error

@@ -10,6 +10,7 @@ from practical.data.splits import load_splits
 from practical.explainfix.fixed import INITIALISATIONS, STARTS
 from practical.explainfix.pruning import FILLS
 from practical.models import Classifier, load_model
+from practical.models.loading import add_model_options
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -27,7 +28,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )  # fmt: skip
         one.add_argument("--dataset", default="shapes", help="shapes, imagenette, folder:PATH")
-        one.add_argument("--model", default="shapes", help="shapes, resnet18, or a .safetensors")
+        one.add_argument(
+            "--model", default="shapes", help="shapes, resnet18, or a .safetensors or .pth"
+        )
+        add_model_options(one)
         one.add_argument("--image-size", type=int, help="pixels a side")
         one.add_argument(
             "--shrink", type=int, default=1,
@@ -118,4 +122,5 @@ def _load(options: argparse.Namespace) -> tuple[Classifier, Dataset, Dataset]:
         options.dataset, training=options.training, validation=options.validation,
         image_size=options.image_size, shrink=options.shrink,
     )  # fmt: skip
-    return load_model(options.model, dataset=options.dataset), *splits
+    model = load_model(options.model, dataset=options.dataset, options=options.model_options)
+    return model, *splits

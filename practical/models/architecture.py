@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax_resnet import Sequential
 from jax_resnet.common import ConvBlock
@@ -24,6 +25,7 @@ class BlockPlan(NamedTuple):
     sides: tuple[int, ...]  # of each convolution's kernel
     widths: tuple[int, ...]  # output channels of each convolution; the last are the block's
     strides: tuple[int, ...]  # of each convolution
+    dilations: tuple[int, ...]  # of each convolution's kernel
     groups: tuple[int, ...]  # of each convolution
     downsample: bool  # whether a 1x1 convolution is on the skip, or nothing
 
@@ -52,6 +54,35 @@ class Architecture:
     hidden: tuple[tuple[int, ...], ...] | None = None
     # Whether a convolution is on the skip of the first stage; None where it is if channels differ.
     projection: bool | None = None
+    # For each stage after the first, whether dilated 3x3 convolutions replace its stride, as
+    # torchvision's `replace_stride_with_dilation`; empty where no stage is dilated.
+    dilated: tuple[bool, ...] = ()
+    stride_in_1x1: bool = False  # of a bottleneck, as in Caffe; torchvision strides in the 3x3
+
+    def __post_init__(self):
+        """Raise a ValueError if no network can have these numbers."""
+        counts = (
+            *self.stage_sizes, *self.widths, self.classes, self.stem_width, self.stem_kernel,
+            self.stem_stride, self.groups, self.expansion,
+            *(width for widths in self.hidden or () for width in widths),
+        )  # fmt: skip
+        if not all(isinstance(count, int | np.integer) and count > 0 for count in counts):
+            raise ValueError(
+                f"a ResNet's numbers must be integers of at least 1, got {str(self)[:300]}"
+            )
+        stages, blocks = len(self.stage_sizes), sum(self.stage_sizes)
+        if (
+            self.block not in ("basic", "bottleneck")
+            or stages != len(self.widths)
+            or not stages
+            or len(self.hidden or range(blocks)) != blocks
+            or len(self.dilated or range(stages - 1)) != stages - 1
+        ):
+            raise ValueError(
+                'a ResNet must have blocks that are "basic" or "bottleneck", one or more stages '
+                f"with a width each, and as many other numbers as stages or blocks, got "
+                f"{str(self)[:300]}"
+            )
 
     def module(self) -> Sequential:
         """Return the jax-resnet module: stem, pool, blocks, global average pool, dense."""
@@ -68,17 +99,22 @@ class Architecture:
 
     def blocks(self) -> Iterator[BlockPlan]:
         """Yield the residual blocks from the input on."""
-        # torchvision's bottleneck strides in its 3x3 convolution, and has its groups there.
-        sides, striding = ((3, 3), 0) if self.block == "basic" else ((1, 3, 1), 1)
-        inputs, number = self.stem_width, 0
+        # A bottleneck has its groups in its 3x3 convolution, and torchvision's strides there.
+        sides = (3, 3) if self.block == "basic" else (1, 3, 1)
+        striding = 0 if self.block == "basic" or self.stride_in_1x1 else 1
+        inputs, number, dilation = self.stem_width, 0, 1
         for stage, (size, width) in enumerate(
             zip(self.stage_sizes, self.widths, strict=True), start=1
         ):
             outputs = width * self.expansion
+            dilated = stage > 1 and any(self.dilated) and self.dilated[stage - 2]
+            before, dilation = dilation, dilation * (2 if dilated else 1)
             for block in range(size):
                 inside = (width,) * (len(sides) - 1) if self.hidden is None else self.hidden[number]
                 differs = inputs != outputs if self.projection is None else self.projection
-                stride = 2 if stage > 1 and block == 0 else 1
+                stride = 2 if stage > 1 and block == 0 and not dilated else 1
+                # In torchvision a stage's first block has the dilation of the stage before.
+                step = before if block == 0 else dilation
                 yield BlockPlan(
                     name=f"layer{stage}.{block}",
                     layer=2 + number,
@@ -86,6 +122,7 @@ class Architecture:
                     sides=sides,
                     widths=(*inside, outputs),
                     strides=tuple(stride if i == striding else 1 for i in range(len(sides))),
+                    dilations=tuple(step if side == 3 else 1 for side in sides),
                     groups=tuple(
                         self.groups if i == 1 and self.block == "bottleneck" else 1
                         for i in range(len(sides))
@@ -141,13 +178,16 @@ class _Block(nn.Module):
     def __call__(self, x):
         plan, branch, last = self.plan, x, len(self.plan.widths) - 1
         for i, (side, width) in enumerate(zip(plan.sides, plan.widths, strict=True)):
+            pad, dilation = side // 2 * plan.dilations[i], plan.dilations[i]
+            dilated = {"conv_cls": partial(Conv, kernel_dilation=dilation)} if dilation > 1 else {}
             branch = self.layer(
                 width,
                 kernel_size=(side, side),
                 strides=(plan.strides[i], plan.strides[i]),
-                padding=((side // 2, side // 2), (side // 2, side // 2)),
+                padding=((pad, pad), (pad, pad)),
                 groups=plan.groups[i],
                 is_last=i == last,
+                **dilated,
             )(branch)
         if plan.downsample:
             skip = ResNetSkipConnection((plan.stride, plan.stride), self.layer)

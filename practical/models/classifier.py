@@ -178,25 +178,27 @@ class Classifier:
         state, metadata = torchvision.read_safetensors(path)
         try:
             about = json.loads(metadata["practical"])
-            fields: dict[str, Any] = {
-                name: _tuples(value) for name, value in about["architecture"].items()
-            }
-            architecture = Architecture(**fields)
-            class_names = tuple(about["class_names"])
-            mean, std = _three("mean", about["mean"]), _three("std", about["std"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            fields = {name: _tuples(value) for name, value in about["architecture"].items()}
+            mean, std, class_names = about["mean"], about["std"], tuple(about["class_names"])
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path} holds no description of a Classifier, so it was not written by "
                 "Classifier.save; give a torchvision file's tensors to models.from_torchvision"
             ) from error
-        _one_name_each(class_names, architecture.classes)
-        return cls(
-            architecture=architecture,
-            class_names=class_names,
-            variables=torchvision.to_variables(architecture, state),
-            mean=mean,
-            std=std,
-        )
+        try:
+            architecture = Architecture(**fields)
+            _one_name_each(class_names, architecture.classes)
+            return cls(
+                architecture=architecture,
+                class_names=class_names,
+                variables=torchvision.to_variables(architecture, state),
+                mean=_three("mean", mean),
+                std=_three("std", std),
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} does not hold a network that can be built: {error}"
+            ) from error
 
 
 def _features_core(model: Classifier, images: ArrayLike) -> jax.Array:
@@ -229,11 +231,16 @@ def from_torchvision(
     class_names: Sequence[str] | None = None,
     stem_stride: int = 2,
     pool: bool = True,
+    replace_stride_with_dilation: Sequence[bool] = (),
+    stride_in_1x1: bool = False,
 ) -> Classifier:
     """Build a classifier from a torchvision-style ResNet state dict of NumPy arrays.
 
-    Block type, stages, widths and groups are read off the shapes. What no shape tells are
-    arguments: the normalisation, the stem's stride, and whether a 3x3 max-pool follows it.
+    Block type, stages, widths and groups are read off the shapes. The arguments describe what no
+    shape shows, and a wrong one gives another network without an error. The rest is assumed to be
+    as in torchvision: RGB images, zero padding that is equal on both sides, ReLUs, batch norms with
+    an epsilon of 1e-5, and a 3x3 max-pool of stride 2 and padding 1. Compare the logits of one
+    image with those of the original.
 
     Args:
         state_dict: Arrays under torchvision's names: kernels (O, I, H, W), batch norms' statistics,
@@ -243,15 +250,24 @@ def from_torchvision(
         class_names: One for each logit; by default "class 0" and so on.
         stem_stride: Of the first convolution.
         pool: Whether a max-pool follows it.
+        replace_stride_with_dilation: For each stage after the first, whether dilated 3x3
+            convolutions replace its stride, as in the backbones of segmentation networks; by
+            default in none. It is torchvision's argument of this name.
+        stride_in_1x1: Whether a bottleneck's stride is in its first 1x1 convolution, as in the
+            networks of Caffe and MXNet (v1) and Detectron; torchvision's is in the 3x3.
 
     Returns:
         A model of images in [0, 1], which it normalises itself.
 
     Raises:
-        ValueError: If a tensor is missing, left over, or of a shape that no ResNet has, or
-            `class_names` are not as many as the logits.
+        ValueError: If a tensor is missing, left over, not finite, or of a shape or type that no
+            ResNet has, `class_names` are not as many as the logits, or dilation or
+            `stride_in_1x1` is asked for where there are no bottlenecks.
     """
-    architecture = torchvision.read_architecture(state_dict, stem_stride=stem_stride, pool=pool)
+    architecture = torchvision.read_architecture(
+        state_dict, stem_stride=stem_stride, pool=pool, dilated=replace_stride_with_dilation,
+        stride_in_1x1=stride_in_1x1,
+    )  # fmt: skip
     names = class_names or [f"class {i}" for i in range(architecture.classes)]
     _one_name_each(names, architecture.classes)
     return Classifier(

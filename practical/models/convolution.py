@@ -13,19 +13,24 @@ from practical._jit import asked_precision
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def _as_flax_calls_it(images, kernel, strides, padding, *, feature_group_count=1, **_):
-    # What is left out is the same in all of our layers: NHWC, no dilation, no precision of its own.
+def _as_flax_calls_it(
+    images, kernel, strides, padding, *, feature_group_count=1, rhs_dilation=(1, 1), **_
+):
+    # The ignored arguments are the same in all of our layers: NHWC, and no precision of their own.
     edges = tuple((before, after) for before, after in padding)
-    return convolve(images, kernel, tuple(strides), edges, feature_group_count)
+    return convolve(
+        images, kernel, tuple(strides), edges, feature_group_count, dilation=tuple(rhs_dilation)
+    )
 
 
-def convolve(images, kernel, strides, padding, groups):
+def convolve(images, kernel, strides, padding, groups, *, dilation=(1, 1)):
     """Return the convolution of NHWC maps with an HWIO kernel; all but the arrays is static.
 
     Its gradient has the precision that is asked for here: JAX traces it later, when whoever asked
     by `jax.default_matmul_precision` may have left.
     """
-    return _convolve(images, kernel, _Options(strides, padding, groups, asked_precision()))
+    options = _Options(strides, padding, groups, asked_precision(), kernel_dilation=tuple(dilation))
+    return _convolve(images, kernel, options)
 
 
 class _Options(NamedTuple):
@@ -34,6 +39,15 @@ class _Options(NamedTuple):
     groups: int = 1
     precision: str | None = None  # of products; None is the platform's own
     dilation: tuple[int, int] = (1, 1)  # of the maps
+    kernel_dilation: tuple[int, int] = (1, 1)
+
+    def span(self, kernel) -> tuple[int, int]:
+        """Return the rows and columns from a kernel's first value to its last."""
+        rows, columns = (
+            (side - 1) * step + 1
+            for side, step in zip(kernel.shape[:2], self.kernel_dilation, strict=True)
+        )
+        return rows, columns
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -68,8 +82,9 @@ _convolve.defvjp(_forward, _backward)
 
 
 def _direct(images, kernel, options):
-    strides, padding, groups, precision, dilation = options
-    if images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]:
+    strides, padding, groups, precision, dilation, kernel_dilation = options
+    rows, columns = options.span(kernel)
+    if images.shape[1] < rows or images.shape[2] < columns:
         # XLA:CPU does maps that are smaller than the kernel pixel by pixel, a hundred times slower.
         rows, columns = (
             (*edge, between - 1) for edge, between in zip(padding, dilation, strict=True)
@@ -79,8 +94,8 @@ def _direct(images, kernel, options):
         images = lax.optimization_barrier(images)  # or it becomes the convolution's padding again
         padding, dilation = ((0, 0), (0, 0)), (1, 1)
     return lax.conv_general_dilated(
-        images, kernel, strides, padding, lhs_dilation=dilation, dimension_numbers=_LAYOUT,
-        feature_group_count=groups, precision=precision,
+        images, kernel, strides, padding, lhs_dilation=dilation, rhs_dilation=kernel_dilation,
+        dimension_numbers=_LAYOUT, feature_group_count=groups, precision=precision,
     )  # fmt: skip
 
 
@@ -97,11 +112,11 @@ def _as_convolution(slopes, kernel, shape, options):
     turned = turned.transpose(0, 1, 4, 3, 2)
     turned = turned.reshape(rows, columns, outputs // groups, groups * inputs)
     edges = []
-    for side, size, (before, _), stride, length in zip(
-        (rows, columns), shape[1:3], padding, strides, slopes.shape[1:3], strict=True
+    for span, size, (before, _), stride, length in zip(
+        options.span(kernel), shape[1:3], padding, strides, slopes.shape[1:3], strict=True
     ):
-        low = side - 1 - before
-        high = size + side - 1 - low - ((length - 1) * stride + 1)
+        low = span - 1 - before
+        high = size + span - 1 - low - ((length - 1) * stride + 1)
         edges.append((low, high))
     back = options._replace(strides=(1, 1), padding=tuple(edges), dilation=strides)
     return _direct(slopes, turned, back)

@@ -25,23 +25,32 @@ class Window(NamedTuple):
     sides: tuple[int, int]
     strides: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]  # before and after, rows and columns
+    dilation: tuple[int, int] = (1, 1)  # steps from one place to the next
 
     def reduce(self, maps: Float[Array, "b h w c"], start: float, function) -> Array:
         """Return each window's values, folded by `function` from `start`, which padding has."""
-        sides, strides = (1, *self.sides, 1), (1, *self.strides, 1)
+        sides, strides, dilation = (
+            (1, *pair, 1) for pair in (self.sides, self.strides, self.dilation)
+        )
+        padding = ((0, 0), *self.padding, (0, 0))
         return lax.reduce_window(
-            maps, start, function, sides, strides, ((0, 0), *self.padding, (0, 0))
+            maps, start, function, sides, strides, padding, window_dilation=dilation
         )
 
     def places(self, height: int, width: int) -> np.ndarray:
         """Return how many places of a map each window has, without padding."""
         rows, columns = (
             [
-                min(start + side, length) - max(start, 0)
-                for start in range(-before, length + after - side + 1, stride)
+                sum(0 <= start + place * step < length for place in range(side))
+                for start in range(-before, length + after - (side - 1) * step, stride)
             ]
-            for length, side, stride, (before, after) in zip(
-                (height, width), self.sides, self.strides, self.padding, strict=True
+            for length, side, step, stride, (before, after) in zip(
+                (height, width),
+                self.sides,
+                self.dilation,
+                self.strides,
+                self.padding,
+                strict=True,
             )
         )
         return np.outer(rows, columns).astype(np.float32)
@@ -53,7 +62,7 @@ POOL = Window((3, 3), (2, 2), ((1, 1), (1, 1)))
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["kernel", "bias"],
-    meta_fields=["strides", "padding", "groups"],
+    meta_fields=["strides", "padding", "groups", "dilation"],
 )
 @dataclass(frozen=True)
 class Convolution:
@@ -64,12 +73,13 @@ class Convolution:
     strides: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]  # zeros before and after, rows and columns
     groups: int
+    dilation: tuple[int, int]
 
     @property
     def window(self) -> Window:
         """Where each output looks."""
         rows, columns = self.kernel.shape[:2]
-        return Window((rows, columns), self.strides, self.padding)
+        return Window((rows, columns), self.strides, self.padding, self.dilation)
 
     def __call__(self, maps: Float[Array, "b h w c"]) -> Float[Array, "b y x o"]:
         """Return the convolved maps."""
@@ -79,7 +89,9 @@ class Convolution:
         self, maps: Float[Array, "b h w c"], kernel: Float[Array, "rows columns i o"]
     ) -> Float[Array, "b y x o"]:
         """Return the maps convolved with another kernel of the same shape, without a bias."""
-        return convolve(maps, kernel, self.strides, self.padding, self.groups)
+        return convolve(
+            maps, kernel, self.strides, self.padding, self.groups, dilation=self.dilation
+        )
 
 
 @partial(
@@ -143,26 +155,31 @@ def fold(model: Classifier) -> Folded:
     architecture, params = model.architecture, fold_batch_norms(model.variables)
     places = {name: place for name, _, place in architecture.convolutions()}
 
-    def convolution(name: str, *, stride: int = 1, groups: int = 1) -> Convolution:
+    def convolution(
+        name: str, *, stride: int = 1, groups: int = 1, dilation: int = 1
+    ) -> Convolution:
         folded = params
         for step in places[name]:
             folded = folded[step]
         kernel, bias = folded["Conv_0"]["kernel"], folded["Conv_0"]["bias"]
-        pad = kernel.shape[0] // 2
+        pad = kernel.shape[0] // 2 * dilation
         return Convolution(
             kernel=kernel,
             bias=bias,
             strides=(stride, stride),
             padding=((pad, pad), (pad, pad)),
             groups=groups,
+            dilation=(dilation, dilation),
         )
 
     blocks = []
     for plan in architecture.blocks():
         branch = [
-            convolution(f"{plan.name}.conv{number}", stride=stride, groups=groups)
-            for number, (stride, groups) in enumerate(
-                zip(plan.strides, plan.groups, strict=True), start=1
+            convolution(
+                f"{plan.name}.conv{number}", stride=stride, groups=groups, dilation=dilation
+            )
+            for number, (stride, groups, dilation) in enumerate(
+                zip(plan.strides, plan.groups, plan.dilations, strict=True), start=1
             )
         ]
         down = f"{plan.name}.downsample.0"

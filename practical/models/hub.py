@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from practical._download import open_url
 from practical._files import (
     CacheFolderError,
     DownloadError,
@@ -45,6 +46,10 @@ def download_pretrained(name: str) -> Path:
         near = difflib.get_close_matches(str(name), PRETRAINED, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"name must be one of {', '.join(PRETRAINED)}; got {name!r}{hint}")
+    # Over plain HTTP the library gives up a server that is silent for about a minute (six attempts
+    # of 10 s); its limit does not reach hf_xet, the other protocol's client. The library reads this
+    # when it is first imported.
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     from huggingface_hub import try_to_load_from_cache
 
     folder = cache_folder("hub")
@@ -65,11 +70,13 @@ def _download(name: str, folder: Path) -> tuple[Path, str | None]:
             folder.mkdir(parents=True, exist_ok=True)
             # Asked first because hf_hub_download tries a dead server again for half a minute.
             announced = get_hf_file_metadata(url, token=False, timeout=_TIMEOUT, endpoint=endpoint)
+            if announced.commit_hash is None:  # not a hub: perhaps a login page
+                open_url(url, wanted="a file of weights").close()
             path = hf_hub_download(
                 repository, _FILE, cache_dir=folder, endpoint=endpoint, token=False,
                 etag_timeout=_TIMEOUT,
             )  # fmt: skip
-    except CacheFolderError:
+    except (CacheFolderError, DownloadError):
         raise
     except Exception as error:  # the hub's, its HTTP library's and its Rust helper's, by version
         raise DownloadError(

@@ -1,6 +1,6 @@
 """torchvision's names and layouts for a ResNet's weights, to and from jax-resnet's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 
 from practical.models.architecture import Architecture
 
+_MAX_HEADER = 4 * 2**20  # bytes; a ResNet-152's has 0.1 million
 _NORM = (  # torchvision's suffix, flax's collection and name
     ("weight", "params", "scale"),
     ("bias", "params", "bias"),
@@ -19,8 +20,9 @@ _NORM = (  # torchvision's suffix, flax's collection and name
 
 
 def read_architecture(
-    state_dict: Mapping[str, np.ndarray], *, stem_stride: int, pool: bool
-) -> Architecture:
+    state_dict: Mapping[str, np.ndarray], *, stem_stride: int, pool: bool,
+    dilated: Sequence[bool], stride_in_1x1: bool,
+) -> Architecture:  # fmt: skip
     """Read the architecture off the names and shapes of a torchvision ResNet's tensors."""
 
     def shape(name: str, axes: int = 4) -> tuple[int, ...]:
@@ -49,6 +51,16 @@ def read_architecture(
             hidden.append(tuple(shape(f"{stage}.{blocks}.{conv}.weight")[0] for conv in inside))
             blocks += 1
         stage_sizes.append(blocks)
+    if not bottleneck and (any(dilated) or stride_in_1x1):
+        raise ValueError(
+            "replace_stride_with_dilation and stride_in_1x1 must be left out for a ResNet of basic "
+            "blocks (two 3x3 convolutions), which has neither in torchvision"
+        )
+    if any(dilated) and len(dilated) != len(widths) - 1:
+        raise ValueError(
+            f"replace_stride_with_dilation must have one value for each of the {len(widths) - 1} "
+            f"stages after the first, got {tuple(dilated)}"
+        )
     first_width, second = shape("layer1.0.conv1.weight")[0], shape("layer1.0.conv2.weight")
     # At least 1, also for shapes that no ResNet has: `to_variables` says which.
     expansion = max(1, outputs[0] // first_width)
@@ -63,6 +75,8 @@ def read_architecture(
         pool=pool,
         groups=max(1, first_width // second[1]),
         expansion=expansion,
+        dilated=tuple(map(bool, dilated)) if any(dilated) else (),
+        stride_in_1x1=bool(stride_in_1x1),
     )
     if (stem[0] != outputs[0]) != ("layer1.0.downsample.0.weight" in state_dict):
         architecture = replace(architecture, projection=stem[0] == outputs[0])
@@ -86,19 +100,26 @@ def to_variables(architecture: Architecture, state_dict: Mapping[str, np.ndarray
     """
     import jax  # for eval_shape: the module itself says what it needs
 
-    expected = jax.eval_shape(
-        architecture.module().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3))
-    )
     tensors = {
-        name: np.asarray(value, np.float32)
+        name: np.asarray(value)
         for name, value in state_dict.items()
         if not name.endswith("num_batches_tracked")
     }
-    variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
-    for name, (collection, *place) in _places(architecture).items():
+    blocks = sum(architecture.stage_sizes)
+    if blocks > len(tensors):  # to build so many would take long
+        raise ValueError(
+            f"state_dict must have the tensors of {blocks:,} blocks, got {len(tensors):,} tensors"
+        )
+    places = _places(architecture)
+    for name in places:
         if name not in tensors:
             raise ValueError(f"state_dict must have {name!r}, which this ResNet needs; it has not")
-        array = _to_flax(name, tensors.pop(name))
+    expected = jax.eval_shape(
+        architecture.module().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3))
+    )
+    variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
+    for name, (collection, *place) in places.items():
+        array = _to_flax(name, _checked(name, tensors.pop(name)))
         needs, holds = expected[collection], variables[collection]
         for step in place[:-1]:
             needs, holds = needs[step], holds.setdefault(step, {})
@@ -107,8 +128,6 @@ def to_variables(architecture: Architecture, state_dict: Mapping[str, np.ndarray
                 f"state_dict[{name!r}] must have shape {needs[place[-1]].shape} in this ResNet "
                 f"(height, width, in, out for a convolution), got {array.shape}"
             )
-        if not np.isfinite(array).all():
-            raise ValueError(f"state_dict[{name!r}] must be finite, got NaN or infinity in it")
         holds[place[-1]] = jnp.asarray(array)
     if tensors:
         raise ValueError(
@@ -117,6 +136,21 @@ def to_variables(architecture: Architecture, state_dict: Mapping[str, np.ndarray
             + (f" and {len(tensors) - 5} more" if len(tensors) > 5 else "")
         )
     return variables
+
+
+def _checked(name: str, array: np.ndarray) -> np.ndarray:
+    """Return a weight as float32, after checking its values."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(
+            f"state_dict[{name!r}] must hold floating-point numbers, got {array.dtype}; "
+            "a quantized network must be converted back first"
+        )
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"state_dict[{name!r}] must be finite, got NaN or infinity in it")
+    if name.endswith("running_var") and (array < 0).any():
+        raise ValueError(f"state_dict[{name!r}] must be variances of at least 0, got {array.min()}")
+    return array
 
 
 def to_state_dict(architecture: Architecture, variables: Mapping[str, Any]) -> dict:
@@ -135,16 +169,32 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged or of another format.
+        ValueError: If it is damaged, of another format, or has tensors that NumPy cannot hold.
     """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weights file {path}")
+    with path.open("rb") as file:  # the first 8 bytes are the header's length
+        length = int.from_bytes(file.read(8), "little")
+    if _MAX_HEADER < length < path.stat().st_size:  # it would be parsed for many seconds
+        raise ValueError(
+            f"{path} has a header of {length:,} bytes, and no network of ours has over "
+            f"{_MAX_HEADER:,}; it is damaged or was made to do harm"
+        )
+    tensors = {}
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            for name in file.keys():
+                try:
+                    tensors[name] = file.get_tensor(name)
+                except AttributeError as error:
+                    raise ValueError(
+                        f"{path} has {name!r} as {file.get_slice(name).get_dtype()}, which NumPy "
+                        f"cannot read; store float32 (in PyTorch: tensor.float())"
+                    ) from error
+            return tensors, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole safetensors file ({error}); delete it and fetch it again"

@@ -15,6 +15,7 @@ from practical.augmentation import AUGMENTATIONS
 from practical.data import Dataset, load_dataset
 from practical.data.files import check_readable
 from practical.models import Classifier, load_model, new_resnet
+from practical.models.loading import add_model_options
 from practical.training.fitting import (
     Fitted,
     accuracy,
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", required=True, help="shapes, imagenette, or folder:PATH")
     parser.add_argument("--output", required=True, type=Path, help="the .safetensors to write")
     parser.add_argument("--start", help="a network to fine-tune, as for load_model; else a new one")
+    add_model_options(parser)
     parser.add_argument(
         "--block", choices=("basic", "bottleneck"), default="basic", help="of a new network"
     )
@@ -119,7 +121,7 @@ def _start(options: argparse.Namespace, train: Dataset) -> Classifier:
             train.class_names, key=key, block=options.block, stage_sizes=options.stages,
             widths=options.widths, stem_width=options.widths[0],
         )  # fmt: skip
-    model = load_model(options.start, dataset=options.dataset)
+    model = load_model(options.start, dataset=options.dataset, options=options.model_options)
     if model.class_names != train.class_names:
         model = model.reset_head(train.class_names, key=key)
     return model
