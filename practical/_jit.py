@@ -16,6 +16,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh
 
+from practical._compiled import cleared_with_programs, limit_programs
 from practical._memory import fitting_chunk, is_out_of_memory, smaller_chunk, too_large
 from practical._rows import Rows
 from practical._sharding import images_mesh, on_own_images, spread
@@ -39,7 +40,8 @@ def jit(
     program on its own images. A function that names none has its images gathered by XLA as it
     needs them, so that a sum over images stays one. On one device, somewhat fewer images than a
     program was compiled for are filled up to as many (`_rows.py`). A static `chunk_size` may be
-    "auto".
+    "auto". All compiled programs of the process are dropped when there are too many
+    (`_compiled.py`).
 
     `precision` is that of products, unless whoever calls the function has asked for another by
     `jax.default_matmul_precision`. A GPU's own default rounds what goes into a product to ten bits
@@ -51,6 +53,7 @@ def jit(
     assert sum(own) == len(per_image), f"{per_image} must be among {names}"
 
     rows, chosen = Rows(own), {}
+    cleared_with_programs(chosen.clear)
 
     @functools.cache
     def compiled(mesh: Mesh | None) -> Callable:
@@ -73,6 +76,7 @@ def jit(
             if automatic:
                 kwargs["chunk_size"] = fitting_chunk(function, args, kwargs)
             return compiled(None)(*args, **kwargs)
+        limit_programs()
         mesh = images_mesh([arg for arg, its in zip(args, own, strict=False) if its])
         asked, key = rows.count(args), (asked_precision(), rows.key(args, kwargs))
         if mesh is None:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from practical._compiled import cleared_with_programs
+
 # At most this many times the images that were asked for. To compute twice as many each time takes a
 # CPU longer than to compile once; other devices compile as slowly, and compute much faster.
 _WASTE_ON_A_CPU, _WASTE_ELSEWHERE = 1.5, 8.0
@@ -22,6 +24,7 @@ class Rows:
     def __init__(self, per_image: Sequence[bool]):
         self._per_image = per_image
         self._known: dict[Any, set[int]] = {}
+        cleared_with_programs(self._known.clear)
 
     def count(self, args: Sequence[Any]) -> int | None:
         """Return the number of rows, or None where no argument has any, or they differ."""
