@@ -47,12 +47,12 @@ bench: ## time explanations against PyTorch's and Captum's (ARGS='--rounds 3' an
 	    benchmarks/requirements.txt); \
 	if [ "$$(cat .venv-bench/.installed 2>/dev/null)" != "$$wanted" ]; then \
 	    echo 'Installing PyTorch and others into .venv-bench; it takes minutes ...' >&2; \
-	    $(PYTHON) -m venv --clear .venv-bench && \
+	    (folder=.venv-bench python='$(PYTHON)'; eval "$$NEW_VENV") && \
 	    $(BENCH) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	        -e '.$(EXTRA:%=[%])' && \
 	    $(BENCH) -m pip install --quiet --disable-pip-version-check \
 	        -r benchmarks/requirements.txt && \
-	    echo "$$wanted" > .venv-bench/.installed || exit 1; \
+	    echo "$$wanted" > .venv-bench/.installed && rm .venv-bench/.installing || exit 1; \
 	fi
 	@$(BENCH) benchmarks/speed.py $(ARGS)
 
@@ -75,7 +75,7 @@ format: $(STAMP) ## format the sources, and regenerate the notebooks
 	$(PY) -m ruff format .
 	$(PY) notebooks/build.py sync
 
-cleanup: ## remove downloads, data sets, caches and build/; your own files stay
+cleanup: ## remove downloads, caches, and what make wrote into build/; your own files stay
 	@eval "$$CLEANUP"
 
 distclean: cleanup ## the same, and .venv
@@ -133,12 +133,13 @@ $(STAMP):
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	    echo "$(PYTHON) comes without its venv module." \
 	        "On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
-	@if kill -0 "$$(cat .venv/.busy 2>/dev/null)" 2>/dev/null; then \
-	    echo "Another make (process $$(cat .venv/.busy)) is installing into .venv: wait for it." >&2; \
-	    exit 1; fi; \
+	@begun() { set -- $$(LC_ALL=C ps -o lstart= -p "$$1" 2>/dev/null); echo "$$*"; }; \
+	if read -r pid start 2>/dev/null < .venv/.busy && kill -0 "$$pid" 2>/dev/null && \
+	    [ "$$start" = "$$(begun "$$pid")" ]; then \
+	    echo "Another make (process $$pid) is installing into .venv: wait for it." >&2; exit 1; fi; \
 	if [ -e .venv/.installing ] || ! $(PY) -m pip --version >/dev/null 2>&1; then \
-	    echo 'Making .venv ...'; $(PYTHON) -m venv --clear .venv || exit 1; fi; \
-	trap 'exit 130' INT TERM; echo $$$$ > .venv/.busy; \
+	    echo 'Making .venv ...'; (folder=.venv python='$(PYTHON)'; eval "$$NEW_VENV") || exit 1; fi; \
+	trap 'exit 130' INT TERM; echo "$$$$ $$(begun $$$$)" > .venv/.busy; \
 	if [ -e $(STAMP) ]; then mv $(STAMP) .venv/.installing; else : > .venv/.installing; fi; \
 	extras=dev; for x in cuda12 cuda13; do \
 	    if [ -e .venv/.extra-$$x ] || [ $$x = '$(EXTRA)' ]; then extras=$$extras,$$x; fi; done; \
@@ -152,47 +153,79 @@ $(STAMP):
 	{ pwd -P; cksum pyproject.toml constraints.txt; } > .venv/.installing; \
 	mv .venv/.installing $(STAMP); rm -f .venv/.busy
 
+# Make a new environment in $folder. Only what make has put there before is removed: the folder may
+# be a link to a disk with other things on it.
+define new_venv_script
+if [ -L "$folder" ] && ! [ -e "$folder" ]; then mkdir -p -- "$(readlink "$folder")"; fi
+if [ -e "$folder" ] && [ -n "$(ls -A "$folder/")" ] &&
+    ! [ -e "$folder/.installed" ] && ! [ -e "$folder/.installing" ]; then
+    echo "$folder holds files that make did not put there. Rename it, or let it be a link to an" \
+        "empty folder." >&2
+    exit 1
+fi
+mkdir -p "$folder" && : > "$folder/.installing" &&
+    find -H "$folder" -mindepth 1 -maxdepth 1 ! -name .installing -exec rm -rf -- {} + &&
+    $python -m venv "$folder" || exit 1
+endef
+export NEW_VENV := $(value new_venv_script)
+
 # --- the clean-up ------------------------------------------------------------------------------
 
 # Plain sh, so that it works before there is a .venv. A link is removed, never what it points at.
 define cleanup_script
 set -eu
-# What a person gave points in (`make grade`: answers.csv) is nowhere else.
-if [ -d build ] && ! [ -L build ] && [ -n "$(find build -type f -iname '*answers*')" ]; then
-    find build ! -type d ! \( -type f -iname '*answers*' \) -exec rm -f -- {} +
-    find build -depth -type d -exec rmdir -- {} + 2>/dev/null || :
-    find build -type f -exec echo 'Left as it is, with points that somebody gave:' {} ';'
-    set --
-else
-    set -- build
+# In build/, make writes under these names; what else is there is somebody's own. What a person gave
+# points in (`make grade`: answers.csv) is nowhere else.
+if [ -L build ]; then rm -f -- build; fi
+if [ -d build ]; then
+    set -- grades practical practical.zip constraints.txt lock.json
+    for notebook in ExplanationMethods ModelBias; do
+        set -- "$@" "$notebook.ipynb" "$notebook.html" "$notebook.solutions.ipynb"
+    done
+    for name in "$@"; do
+        if ! [ -e "build/$name" ] && ! [ -L "build/$name" ]; then continue; fi
+        find "build/$name" ! -type d ! \( -type f -iname '*answers*' \) -exec rm -f -- {} +
+        find "build/$name" -depth -type d -exec rmdir -- {} + 2>/dev/null || :
+        if [ -d "build/$name" ]; then
+            find "build/$name" -type f -exec \
+                echo 'Left as it is, with points that somebody gave:' {} ';'
+        fi
+    done
+    rmdir build 2>/dev/null || :
 fi
-for folder in "$@" downloads .pytest_cache .ruff_cache .hypothesis; do
+for folder in .pytest_cache .ruff_cache .hypothesis; do
     if [ -L "$folder" ] || [ -d "$folder" ]; then rm -rf -- "$folder"; fi
 done
 find . \( -path ./.venv -o -path ./.venv-bench -o -path ./.git \) -prune -o \
     -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf -- {} +
 
-# PRACTICAL_HOME may be any folder, with anything beside our downloads in it: only these go, and
-# only when it is inside this one.
+# Downloads lie in folders that carry our tag (practical/_files.py), beside which may be anything.
+empty() {
+    for kind in hub imagenette suspects grading compiled; do
+        if grep -q '^# practical' "$1/$kind/CACHEDIR.TAG" 2>/dev/null; then
+            rm -rf -- "$1/$kind"
+        fi
+    done
+    rmdir -- "$1" 2>/dev/null || :
+}
+if [ -L downloads ]; then rm -f -- downloads; fi
+empty downloads
+for place in build downloads; do
+    if [ -d "$place" ] && [ -n "$(find "$place" -mindepth 1 -maxdepth 1 ! -name grades)" ]; then
+        echo "Left as it is, with files that make did not write: $place"
+    fi
+done
+
+# PRACTICAL_HOME is emptied only when it is inside this folder.
 home=${PRACTICAL_HOME:-}
 case $home in "~"/*) home=$HOME/${home#"~/"} ;; esac
 if [ -z "$home" ] || ! [ -d "$home" ]; then exit 0; fi
 here=$(pwd -P)
 where=$(CDPATH= cd -P -- "$home" && pwd -P)
 case $where/ in
-    "$here"/*) ;;
-    *)
-        echo "Left as it is: PRACTICAL_HOME, $home, is not inside this folder."
-        exit 0 ;;
+    "$here"/*) empty "$where" ;;
+    *) echo "Left as it is: PRACTICAL_HOME, $home, is not inside this folder." ;;
 esac
-if [ -e "$where/__init__.py" ]; then
-    echo "Left as it is: PRACTICAL_HOME, $home, is a Python package, and no folder of downloads."
-    exit 0
-fi
-for kind in hub imagenette suspects grading compiled; do
-    if [ -L "$where/$kind" ] || [ -d "$where/$kind" ]; then rm -rf -- "$where/$kind"; fi
-done
-rmdir -- "$where" 2>/dev/null || :
 endef
 export CLEANUP := $(value cleanup_script)
 

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+# The first line is the standard's: https://bford.info/cachedir/
+_TAG = """Signature: 8a477f597d28d172789f06886806bc55
+# practical keeps downloads here, and `make cleanup` removes this folder.
+"""
 _BLOCK = 256  # images that are read at once for a checksum
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -62,7 +66,16 @@ def cache_folder(kind: str) -> Path:
     """
     server = mirror()
     origin = re.sub(r"[^A-Za-z0-9.-]+", "_", server.split("://")[1]) if server else "original"
+    _mark(home() / kind)
     return (home() / kind / origin).resolve()
+
+
+def _mark(folder: Path) -> None:
+    """Make a folder with a tag by which `make cleanup` and backups know it; not an old folder."""
+    with contextlib.suppress(OSError):  # whatever writes there later reports it better
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            (folder / "CACHEDIR.TAG").write_text(_TAG, encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from practical import _files
+
 ROOT = Path(__file__).resolve().parents[1]
 MAKE = shutil.which("make") or "make"
 
@@ -30,7 +32,7 @@ def checkout(tmp_path):
 
 def write(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("content")
+    path.write_text(_files._TAG if path.name == "CACHEDIR.TAG" else "content")
     return path
 
 
@@ -41,8 +43,10 @@ def files(folder):
 # --- cleanup -------------------------------------------------------------------------------------
 
 RUBBISH = [
+    "downloads/imagenette/CACHEDIR.TAG",
     "downloads/imagenette/original/data.array_record",
-    "downloads/hub/.locks/a b",
+    "downloads/hub/CACHEDIR.TAG",
+    "downloads/hub/original/.locks/a b",
     "build/ExplanationMethods.html",
     ".pytest_cache/v/x",
     ".ruff_cache/x",
@@ -93,13 +97,14 @@ def test_cleanup_removes_the_rubbish_and_nothing_else(checkout):
 def test_cleanup_keeps_the_points_that_a_person_gave_and_says_so(checkout, target):
     before = files(checkout)
     mine = {
-        "build/grades/answers.csv", "build/of last year/answers 2.ods", "build/Graded Answers.csv",
+        "build/grades/answers.csv", "build/grades/of last year/answers 2.ods",
+        "build/grades/Graded Answers.csv",
     }  # fmt: skip
     for name in mine:
         write(checkout / name)
     elsewhere = write(checkout.parent / "elsewhere/answers.csv")
-    (checkout / "build/linked").symlink_to(elsewhere.parent)
-    for name in (*RUBBISH, "build/grades/grades.csv", "build/grades/cache/a b.json", "build/-rf/x"):
+    (checkout / "build/grades/linked").symlink_to(elsewhere.parent)
+    for name in (*RUBBISH, "build/grades/grades.csv", "build/grades/cache/a b.json"):
         write(checkout / name)
     for _ in range(2):
         done = make(checkout, target)
@@ -107,9 +112,29 @@ def test_cleanup_keeps_the_points_that_a_person_gave_and_says_so(checkout, targe
         said = {f"Left as it is, with points that somebody gave: {name}" for name in mine}
         assert set(done.stdout.splitlines()) == said
         assert files(checkout) == before | mine
-    left = {path.name for path in (checkout / "build").iterdir()}
-    assert left == {"grades", "of last year", "Graded Answers.csv"}
+    left = {path.name for path in (checkout / "build/grades").iterdir()}
+    assert left == {"answers.csv", "of last year", "Graded Answers.csv"}
     assert elsewhere.exists()
+
+
+OWN = [
+    "build/answers.txt", "build/my report/figure.png", "build/-rf/x", "downloads/photo.jpg",
+    "downloads/suspects/photo.jpg", "downloads/grading/CACHEDIR.TAG/x",
+]  # fmt: skip
+
+
+def test_cleanup_keeps_own_files_among_its_own_and_says_so(checkout):
+    before = files(checkout)
+    for name in (*RUBBISH, *OWN, "build/practical.zip", "build/practical/Makefile"):
+        write(checkout / name)
+    for _ in range(2):
+        done = make(checkout, "cleanup")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == [
+            f"Left as it is, with files that make did not write: {name}"
+            for name in ("build", "downloads")
+        ]
+        assert files(checkout) == before | set(OWN)
 
 
 def test_cleanup_works_where_there_is_nothing_to_clean(checkout):
@@ -143,10 +168,9 @@ def test_cleanup_leaves_files_that_are_named_like_its_folders(checkout):
 @pytest.mark.parametrize("written", ["cache", "./cache/", "{checkout}/cache", "~/{name}/cache"])
 def test_cleanup_empties_a_cache_folder_inside_the_checkout(checkout, written):
     home = written.format(checkout=checkout, name=checkout.name)
-    write(checkout / "cache/hub/original/weights.safetensors")
-    write(checkout / "cache/imagenette/original/data.array_record")
-    write(checkout / "cache/suspects/shapes-clean.safetensors")
-    write(checkout / "cache/grading/0123/jit_add-cache")
+    for name in ("hub/original/weights", "imagenette/x", "suspects/shapes-clean", "grading/0/jit"):
+        write(checkout / "cache" / name)
+        write(checkout / "cache" / name.partition("/")[0] / "CACHEDIR.TAG")
     mine = write(checkout / "cache/mine.txt")
     for _ in range(2):
         done = make(checkout, "cleanup", PRACTICAL_HOME=home)
@@ -171,7 +195,8 @@ def test_cleanup_leaves_a_cache_folder_outside_and_says_so(checkout, through):
         home = f"{checkout}-of-mine"
         outside = outside.rename(home)
         weights = outside / "hub/weights.safetensors"
-    write(checkout / "downloads/x")
+    write(outside / "hub/CACHEDIR.TAG")
+    write(checkout / "downloads/hub/CACHEDIR.TAG")
     done = make(checkout, "cleanup", PRACTICAL_HOME=home)
     assert done.returncode == 0
     assert f"Left as it is: PRACTICAL_HOME, {home}, is not inside this folder." in done.stdout
@@ -179,23 +204,30 @@ def test_cleanup_leaves_a_cache_folder_outside_and_says_so(checkout, through):
     assert not (checkout / "downloads").exists()
 
 
-def test_cleanup_with_the_checkout_as_cache_folder_keeps_the_checkout(checkout):
-    write(checkout / "hub/weights.safetensors")
-    for home in (".", "my_work"):
-        mine = write(checkout / "my_work/mine.txt")
-        assert make(checkout, "cleanup", PRACTICAL_HOME=home).returncode == 0
-        assert mine.exists()
-        assert (checkout / "Makefile").exists()
-        assert not (checkout / "hub").exists()
-
-
-def test_cleanup_with_the_package_as_cache_folder_keeps_the_package(checkout):
-    """It has a folder `grading` of its own."""
-    ours = [write(checkout / f"practical/{name}") for name in ("__init__.py", "grading/checks.py")]
-    done = make(checkout, "cleanup", PRACTICAL_HOME="practical")
+@pytest.mark.parametrize("home", [".", "my_work", "practical"])
+def test_cleanup_takes_only_the_folders_that_carry_our_tag(checkout, home):
+    """Others are called the same: `practical/grading`, a student's `hub`."""
+    mine = [write(checkout / home / name) for name in ("grading/checks.py", "imagenette/a.jpg")]
+    write(checkout / home / "hub/CACHEDIR.TAG").write_text("Signature: of another program")
+    elsewhere = write(checkout.parent / "elsewhere/original/x")
+    write(checkout.parent / "elsewhere/CACHEDIR.TAG")
+    (checkout / home / "suspects").symlink_to(elsewhere.parents[1])
+    write(checkout / home / "compiled/CACHEDIR.TAG")
+    done = make(checkout, "cleanup", PRACTICAL_HOME=home)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Left as it is: PRACTICAL_HOME, practical, is a Python package")
-    assert all(path.exists() for path in ours)
+    assert all(path.exists() for path in (*mine, elsewhere, checkout / "Makefile"))
+    left = {path.name for path in (checkout / home).iterdir()}
+    assert left >= {"grading", "imagenette", "hub"}
+    assert not left & {"suspects", "compiled"}
+
+
+def test_a_cache_folder_gets_its_tag_only_when_it_is_new(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRACTICAL_HOME", str(tmp_path))
+    photo = write(tmp_path / "hub/photo.jpg")
+    for kind in ("hub", "suspects"):
+        assert _files.cache_folder(kind) == tmp_path / kind / "original"
+    assert list(photo.parent.iterdir()) == [photo]
+    assert (tmp_path / "suspects/CACHEDIR.TAG").read_text() == _files._TAG
 
 
 def test_cleanup_knows_every_kind_of_download():
@@ -245,7 +277,7 @@ case "$*" in
     *version_info\\ *) [ -z "$OLD" ] ;;
     *%d.%d*) echo 3.8 ;;
     *ensurepip*) [ -z "$NO_VENV" ] ;;
-    "-m venv --clear .venv") rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
     "-m pip install"*)
         if [ -n "$KILLED" ]; then kill -9 $PPID; fi
         exit "${PIP_EXIT:-0}" ;;
@@ -258,7 +290,7 @@ def fake(checkout):
     """Runs make with a pretended Python alone, and returns what that was asked for."""
     tools = checkout.parent / "bin"
     tools.mkdir()
-    for name in "sh echo awk cat cksum cp mkdir mv rm touch find sed".split():
+    for name in "sh echo awk cat cksum cp ls mkdir mv ps readlink rm touch find sed".split():
         (tools / name).symlink_to(shutil.which(name) or name)
     (tools / "python3").write_text(FAKE)
     (tools / "python3").chmod(0o755)
@@ -274,7 +306,7 @@ def fake(checkout):
     return run
 
 
-VENV = "-m venv --clear .venv"
+VENV = "-m venv .venv"
 PIP = "-m pip install --quiet --disable-pip-version-check -c constraints.txt -e "
 
 
@@ -318,11 +350,46 @@ def test_an_interrupted_installation_starts_over(fake, checkout):
 def test_an_installation_under_way_is_not_disturbed(fake, checkout):
     assert fake("env")[0].returncode == 0
     (checkout / "pyproject.toml").write_text("# changed")
-    (checkout / ".venv/.busy").write_text(str(os.getpid()))
+    begun = subprocess.check_output(["ps", "-o", "lstart=", "-p", str(os.getpid())], text=True)
+    busy = checkout / ".venv/.busy"
+    busy.write_text(f"{os.getpid()} {' '.join(begun.split())}\n")
     done, asked = fake("env")
     assert done.returncode == 2
     assert f"Another make (process {os.getpid()}) is installing into .venv: wait" in done.stderr
     assert asked == []
+    # A process that got the number of one that is gone is not waited for.
+    busy.write_text(f"{os.getpid()} Sat Jan 1 00:00:00 2000\n")
+    assert fake("env")[1] == [PIP + ".[dev]"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_environment_behind_a_link_is_made_and_made_again(fake, checkout, there):
+    disk = checkout.parent / "big disk/venv"
+    if there:
+        disk.mkdir(parents=True)
+    (checkout / ".venv").symlink_to(disk)
+    assert fake("env")[1] == [VENV, PIP + ".[dev]"]
+    assert (disk / ".installed").exists()
+    (disk / "bin/python").unlink()
+    write(disk / "lib/half a package")
+    assert fake("env")[1] == [VENV, PIP + ".[dev]"]
+    assert not (disk / "lib").exists()
+    assert make(checkout, "distclean").returncode == 0
+    assert (disk / "bin/python").exists()
+    assert not (checkout / ".venv").is_symlink()
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_files_of_others_are_not_made_room_of(fake, checkout, link):
+    folder = checkout.parent / "big disk" if link else checkout / ".venv"
+    mine = write(folder / "thesis/photo.jpg")
+    if link:
+        (checkout / ".venv").symlink_to(folder)
+    done, asked = fake("env")
+    assert done.returncode == 2
+    assert ".venv holds files that make did not put there. Rename it, or" in done.stderr
+    assert asked == []
+    assert list(folder.iterdir()) == [mine.parent]
 
 
 def test_a_failed_installation_is_tried_again(fake, checkout):
