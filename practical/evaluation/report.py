@@ -296,7 +296,9 @@ def _page(summary, agreeing, pictures, rows, dataset, model) -> str:
             "intervals over images. The truth is where the object is, which is where the evidence "
             "is only if the network looks nowhere else.</p>",
             _image(pictures["agreement"], "rank agreement with the truth"),
-            f'<div class="wide">{agreeing.round(2).to_html(index=False, border=0, na_rep="")}</div>',
+            '<div class="wide">'
+            + agreeing.round(2).to_html(index=False, border=0, na_rep="")
+            + "</div>",
         ]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
