@@ -1,7 +1,7 @@
 """What the worker gets to see of the package: nothing that answers an exercise, or checks one."""
 
 import ast
-import shutil
+import sys
 
 import pytest
 
@@ -23,13 +23,26 @@ def staged(tmp_path_factory):
     return sandbox.stage(tmp_path_factory.mktemp("staged"))
 
 
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+@pytest.mark.usefixtures("sandboxed")
 def test_a_python_whose_folder_is_around_the_answers_is_refused(staged, monkeypatch):
     assert sandbox.problem("bwrap", staged.parent) == ""
     folders = [*sandbox._python_folders(), ROOT]
     monkeypatch.setattr(sandbox, "_python_folders", lambda: folders)
     told = sandbox.problem("bwrap", staged.parent)
     assert told.startswith(f"the answers in {ROOT / 'practical'} can be read inside")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is for Linux")
+def test_a_bubblewrap_that_may_make_no_namespace_is_named(staged, monkeypatch, tmp_path):
+    for name in ("prlimit", "setpriv"):
+        (tmp_path / name).symlink_to("/bin/true")
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: No permissions' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = sandbox.problem("bwrap", staged.parent)
+    assert told.startswith(
+        "bubblewrap does not work here (bwrap: No permissions). Containers often"
+    )
 
 
 def test_the_worker_gets_no_reference_no_check_and_no_test(staged):

@@ -22,13 +22,13 @@ from practical.grading.exercise import ABSENT
 LEVELS = ("bwrap", "none")
 COMPILED = "compiled"  # in the staged folder: JAX's compilation cache
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+# The private modules are tools that answer no exercise, and the others import them.
 _PRESENT = (
-    "__init__.py", "_chunks.py", "_compiled.py", "_files.py", "_inputs.py", "_jit.py", "_keys.py",
-    "_memory.py", "_outputs.py", "_programs.py", "_rows.py", "_sharding.py", "augmentation.py",
+    *sorted(path.name for path in _PACKAGE.glob("_[!_]*.py")), "__init__.py", "augmentation.py",
     "baselines.py", "data", "models", "grading/asking.py", "grading/stand_ins.py",
     "grading/unused.py", "grading/wire.py", "grading/worker.py",
 )  # fmt: skip
-_PACKAGE = Path(__file__).resolve().parents[1]
 _FILTER = "seccomp.bpf"  # in the staged folder
 # Keyrings outlive a process and are its user's; the rest is memory that no limit sees, or a large
 # and seldom used part of the kernel. By machine: the number of its kind in audit.h, the calls.
@@ -126,7 +126,10 @@ def problem(level: str, staged: Path) -> str:
     )  # fmt: skip
     said, errors = (text.decode(errors="replace").strip() for text in tried.communicate())
     if tried.returncode:
-        return f"bubblewrap does not work here: {errors[-500:] or tried.returncode}"
+        return (
+            f"bubblewrap does not work here ({errors[-500:] or tried.returncode}). Containers "
+            "often forbid the namespaces that it needs: allow them, or grade outside of one"
+        )
     if said != "False":
         return (
             f"the answers in {_PACKAGE} can be read inside, since Python's own folder "
@@ -237,7 +240,14 @@ def environment(level: str, staged: Path) -> dict[str, str]:
 
 
 def _bwrap(limits: Limits) -> list[str]:
-    arguments = ["bwrap", "--die-with-parent", "--new-session", "--hostname", "sandbox"]
+    # By its whole path: the worker's own PATH is another one.
+    arguments = [
+        shutil.which("bwrap") or "bwrap",
+        "--die-with-parent",
+        "--new-session",
+        "--hostname",
+        "sandbox",
+    ]
     arguments += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     arguments += ["--unshare-cgroup-try", "--cap-drop", "ALL"]
     if os.geteuid():
