@@ -1,6 +1,5 @@
 """A class of cheats and accidents, graded as any class is: nobody gains, nobody else loses."""
 
-import shutil
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +8,11 @@ import nbformat
 import numpy as np
 import pytest
 
-from practical.grading import classroom, sandbox, session
+from practical.grading import classroom, sandbox
 from practical.grading.exercises import EXERCISES
 from practical.grading.handed_in import students
+from practical.grading.process import Process
+from practical.grading.session import Session
 from practical.grading.verdicts import judge
 from tests.attacks.zoo import (
     CALLS,
@@ -29,9 +30,6 @@ from tests.attacks.zoo import (
 )
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("bwrap") is None, reason="bubblewrap is not installed: apt install bubblewrap"
-)
 LIMITS = replace(
     sandbox.Limits(),
     cell=10.0,  # to look at 200,000 files takes 2, and more when they were not read before
@@ -68,7 +66,7 @@ def notebook(cells: list[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory):
+def reports(sandboxed, tmp_path_factory):
     """Return everybody's report, by student."""
     folder = tmp_path_factory.mktemp("class")
     cheats: dict[str, list[str]] = {}
@@ -134,19 +132,23 @@ def test_where_nothing_is_prevented_the_cheats_have_the_right_answer(tmp_path, m
         exercises[one.id] = one
         cells.append(function(EXERCISES[exercise].name, body, called=one.name))
     (case, _) = EXERCISES["1.2"].cases(np.random.default_rng(0))
-    *thieves, reader = exercises.values()
-    send, right = session._Worker.send, np.asarray(reader.reference(**case))
+    *thieves, reader = exercises
+    send, right = Process.send, np.asarray(exercises[reader].reference(**case))
 
-    def also(worker, header, arrays):  # a grader that would send the answer along
-        send(worker, header, arrays)
-        send(worker, {"kind": "right"}, [right])
+    def also(process, header, arrays):  # a grader that would send the answer along
+        send(process, header, arrays)
+        send(process, {"kind": "right"}, [right])
 
-    with session.Session(cells, exercises, staged=tmp_path / "whole", level="none") as running:
-        for name, one in zip(THIEVES, thieves, strict=True):
-            found = running.call(one, case)
-            np.testing.assert_allclose(found, one.reference(**case), atol=1e-4, err_msg=name)
-        monkeypatch.setattr(session._Worker, "send", also)
-        np.testing.assert_allclose(running.call(reader, case), right, atol=1e-4)
+    found = {}
+    with Session(cells, exercises, staged=tmp_path / "whole", level="none") as running:
+        for one in running.exercises():
+            if one.id == reader:
+                monkeypatch.setattr(Process, "send", also)
+            found[one.id] = running.call(one, case)
+    for name, one in zip(THIEVES, thieves, strict=True):
+        expected = exercises[one].reference(**case)
+        np.testing.assert_allclose(found[one], expected, atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(found[reader], right, atol=1e-4)
 
 
 def test_in_the_graders_own_process_frames_have_the_right_answer():

@@ -11,21 +11,25 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
 
-from practical.grading import classroom, reports, session
+from practical.grading import classroom, reports, sandbox
 from practical.grading.__main__ import main
 from practical.grading.classroom import Graded
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.handed_in import Student, Submission, students
+from practical.grading.process import Process
 from practical.grading.release import release, strip
+from practical.grading.session import Session
 from practical.grading.staging import staging
 from practical.grading.submission import Report, UnreadableError, answers, grade, read, seed
-from practical.grading.verdicts import InfrastructureError, Stopped, Verdict
+from practical.grading.verdicts import Verdict
 from tests.conftest import ROOT
 from tests.oracles import refuses
 
@@ -384,9 +388,7 @@ def test_the_release_executes_its_notebooks_without_their_sources(released, monk
     assert executed == [folder / "ExplanationMethods.ipynb", folder / "ModelBias.ipynb"]
 
 
-needs_bwrap = pytest.mark.skipif(
-    shutil.which("bwrap") is None, reason="bubblewrap is not installed: apt install bubblewrap"
-)
+needs_bwrap = pytest.mark.usefixtures("sandboxed")
 GOOD = (
     "import numpy as np\ndef area(fractions, scores):\n"
     "    return ((scores[:, 1:] + scores[:, :-1]) / 2) @ np.diff(fractions)\n"
@@ -572,7 +574,7 @@ def test_a_grade_is_of_the_graders_own_failure_when_it_is(tmp_path, monkeypatch)
     def fails(*_, **__):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(submission.Session, "run", fails)
+    monkeypatch.setattr(submission.Session, "exercises", fails)
     path = write(tmp_path / "a.ipynb", [GOOD])
     found = submission.grade(path, student="ann", secret="s", staged=tmp_path)
     assert {one.status for one in found.verdicts.values()} == {"infrastructure"}
@@ -604,32 +606,26 @@ def test_a_file_that_the_grader_cannot_read_is_graded_when_it_can(tmp_path, monk
 
 
 def test_a_worker_that_dies_before_the_first_cell_is_the_graders_failure(staged, monkeypatch):
-    send = session._Worker.send
+    send = Process.send
 
-    def dies(worker, *arguments):
-        worker._process.kill()  # as the host does when its memory is short
-        worker._process.wait()
-        send(worker, *arguments)
+    def dies(process, *arguments):
+        process._process.kill()  # as the host does when its memory is short
+        process._process.wait()
+        send(process, *arguments)
 
-    monkeypatch.setattr(session._Worker, "send", dies)
-    exercises = {"1.9": EXERCISES["1.9"]}
-    with session.Session([GOOD], exercises, staged=staged, level="none") as one:
-        for _ in range(2):
-            with pytest.raises(InfrastructureError, match="The worker did not begin"):
-                one.run()
-        assert one._starts == 0
-        monkeypatch.setattr(session._Worker, "send", send)
-        one.run()
-        assert one.there == ["1.9"]
+    def status(**limits):
+        given = replace(sandbox.Limits(), **limits)
+        exercises = {"1.9": EXERCISES["1.9"]}
+        with Session([GOOD], exercises, staged=staged, level="none", limits=given) as session:
+            return session.judge(lambda _: np.random.default_rng(0))["1.9"]
 
-    def late(worker, *arguments):
-        one._ends = 0.0
-        dies(worker, *arguments)
-
-    monkeypatch.setattr(session._Worker, "send", late)
-    with session.Session([GOOD], exercises, staged=staged, level="none") as one:
-        with pytest.raises(Stopped, match="The whole submission took more than 900 seconds"):
-            one.run()
+    assert status().status == "passed"
+    monkeypatch.setattr(Process, "send", dies)
+    found = status()
+    assert found.status == "infrastructure"
+    assert "The worker did not begin" in found.message
+    found = status(submission=-1.0)  # no time is left, and that is told first
+    assert found == ("timed out", "The whole submission took more than -1 seconds.", "")
 
 
 def test_with_nothing_changed_no_notebook_is_parsed(tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def grade_all(
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     code = code_version()
-    jobs = jobs or len(os.sched_getaffinity(0))
+    jobs = jobs or os.cpu_count() or 1
     again = again and jobs > 1
     slots: queue.Queue[int] = queue.Queue()
     for slot in range(jobs):

@@ -255,7 +255,7 @@ body { padding: 0 1rem }
 table { border-collapse: collapse; width: 100% }
 td, th { padding: .4rem .6rem; border-bottom: 1px solid #ddd }
 td, th { text-align: left; vertical-align: top }
-.passed { color: #176b2c } .wrong, .raised, .timed, .crashed { color: #a3231d }
+.passed { color: #176b2c } .wrong, .raised, .timed, .crashed, .refused { color: #a3231d }
 .blank, .missing { color: #666 } .infrastructure { color: #8a5a00 }
 .points { white-space: nowrap; text-align: right }
 blockquote { border-left: 3px solid #ccc; margin-left: 0; padding-left: 1rem }

@@ -25,7 +25,6 @@ from practical._files import cache_folder
 from practical.grading import sandbox
 from practical.grading.exercises import EXERCISES
 from practical.grading.session import Session
-from practical.grading.verdicts import judge
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SOURCES = {
@@ -92,18 +91,12 @@ def _compiled(staged: Path) -> Path:
         cells = solved(part)
         exercises = {one.id: one for one in EXERCISES.values() if one.id[0] == part}
         with Session(cells, exercises, staged=staged, keep_compiled=True) as session:
-            for one in exercises.values():
-                try:
-                    found = judge(
-                        one,
-                        lambda given, one=one: session.call(one, given),
-                        np.random.default_rng(0),
-                        hidden=True,
-                    )
-                except Exception as error:  # of whatever kind, nobody can be graded
-                    raise sandbox.SandboxError(_failed(one.id, str(error))) from error
+            for exercise, found in session.judge(lambda _: np.random.default_rng(0)).items():
                 if found.status != "passed":
-                    raise sandbox.SandboxError(_failed(one.id, f"{found.status}. {found.message}"))
+                    raise sandbox.SandboxError(
+                        "On this machine the grader finds the project's own solution of "
+                        f"{exercise} wrong, so it grades nobody: {found.status}. {found.message}"
+                    )
         own = {
             node.name
             for node in ast.walk(ast.parse("\n".join(cells)))
@@ -116,13 +109,6 @@ def _compiled(staged: Path) -> Path:
                 entry.unlink()
     folder.chmod(0o755)
     return folder
-
-
-def _failed(exercise: str, why: str) -> str:
-    return (
-        f"On this machine the grader finds the project's own solution of {exercise} wrong, so it "
-        f"grades nobody: {why}"
-    )
 
 
 def _keep(folder: Path, kept: Path) -> None:

@@ -7,7 +7,8 @@ has something that an exercise asks for. So an answer cannot call, read or copy 
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-CHECKED: dict[str, Any] = {}  # exercise -> what was given to `check` last
+# Exercise -> the answer that `check` was last called with, in a new tuple for each call.
+CHECKED: dict[str, tuple[Any]] = {}
 
 
 class NotInSandboxError(RuntimeError):
@@ -57,5 +58,5 @@ def absent(module: str) -> Callable[[str], Absent]:
 
 def check(exercise: str, answer: Any) -> Any:
     """Note what answers an exercise, and return it."""
-    CHECKED[str(exercise)] = answer
+    CHECKED[str(exercise)] = (answer,)
     return answer

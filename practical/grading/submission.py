@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from practical.grading import sandbox
-from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.session import Session
 from practical.grading.staging import given
-from practical.grading.verdicts import InfrastructureError, Stopped, Verdict, judge
+from practical.grading.verdicts import InfrastructureError, Verdict
 from practical.grading.wire import plain_text
 
 _MOST_BYTES = 60_000_000  # of a notebook file: with all its figures ours has 13 million
@@ -181,10 +180,7 @@ def grade(
         notebook.sources, exercises, staged=staged, level=level, limits=limits, slot=slot,
         given=given(report.part),
     ) as session:  # fmt: skip
-        report.verdicts = {
-            one.id: _judged(session, one, seed(secret, student, one.id))
-            for one in exercises.values()
-        }
+        report.verdicts = session.judge(lambda exercise: seed(secret, student, exercise))
         for number, why in session.skipped.items():
             report.notes.append(f"Code cell {number + 1} was left out: {why}.")
     return report
@@ -202,22 +198,6 @@ def answers(notebook: Notebook, part: str) -> dict[str, str]:
             if question in found and words:
                 found[question] = words
     return found
-
-
-def _judged(session: Session, exercise: Exercise, rng: np.random.Generator) -> Verdict:
-    try:
-        session.run()
-        if exercise.id not in session.there:
-            return Verdict(
-                "missing",
-                f"There is no function `{exercise.name}`"
-                + (": a cell could not be run." if session.errors or session.skipped else "."),
-            )
-        return judge(exercise, lambda given: session.call(exercise, given), rng, hidden=True)
-    except Stopped as stopped:
-        return Verdict(stopped.status, stopped.message)
-    except Exception as error:  # of the grader's own making: never a zero
-        return Verdict("infrastructure", f"{type(error).__name__}: {error}")
 
 
 def _cells(parsed: Any) -> list[dict[str, Any]]:

@@ -1,15 +1,15 @@
-"""Which of the practical's own cells a submission's answers can do without.
+"""The cells of the practical's own that a submission's answers do not need.
 
 Most of what a notebook computes is in the cells between the exercises: pictures, tables, curves. A
-worker runs those only where a cell that is the student's, or a check, uses a name of theirs.
+worker runs those only if a cell of the student's, or a check, uses a name that they bind.
 """
 
-import ast
-import symtable
+import dis
 from collections.abc import Collection, Iterator, Mapping
+from types import CodeType
 from typing import NamedTuple
 
-# Who says one of these may use any name without writing it.
+# A cell that contains one of these words may use any name.
 _ANY = ("__main__", "eval", "exec", "get_ipython", "globals", "locals", "user_ns", "vars")
 
 
@@ -25,25 +25,22 @@ def names(code: str) -> Names:
     if any(word in code for word in _ANY):
         return Names(frozenset(), None)
     try:
-        top, tree = symtable.symtable(code, "<cell>", "exec"), ast.parse(code)
-    except Exception:  # no Python, or nested too deeply; a part of it may run all the same
+        top = compile(code, "<cell>", "exec", dont_inherit=True)
+    except Exception:  # not Python, or nested too deeply; a part of it may run all the same
         return Names(frozenset(), None)
-    # To the symbol table, `x += 1` and `del x` are no uses of x.
-    changed = {node.target for node in ast.walk(tree) if isinstance(node, ast.AugAssign)}
-    changed |= {
-        one for node in ast.walk(tree) if isinstance(node, ast.Delete) for one in node.targets
-    }
-    also = {target.id for target in changed if isinstance(target, ast.Name)}
     bound, used = set(), set()
-    for table in _tables(top):
-        for symbol in table.get_symbols():
-            if table is not top and not symbol.is_global():
+    # The compiler knows which names are global, and a comprehension's are not in any version.
+    for block in _blocks(top):
+        for step in dis.get_instructions(block):
+            name = str(step.argval)
+            if name.startswith("__") or not step.opname.endswith(("_NAME", "_GLOBAL", "_GLOBALS")):
                 continue
-            name = symbol.get_name()
-            if symbol.is_assigned() or symbol.is_imported():
-                bound.add(name)
-            if symbol.is_referenced() or name in also:
+            verb = step.opname.partition("_")[0]
+            if verb in ("LOAD", "DELETE"):
                 used.add(name)
+            # In a class, a name without `global` is the class's own.
+            if verb in ("STORE", "DELETE") and (block is top or step.opname.endswith("GLOBAL")):
+                bound.add(name)
     return Names(frozenset(bound), frozenset(used))
 
 
@@ -65,7 +62,10 @@ def unused(cells: Mapping[int, Names], given: Collection[int]) -> set[int]:
         idle -= found
 
 
-def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
-    yield table
-    for child in table.get_children():
-        yield from _tables(child)
+def _blocks(top: CodeType) -> Iterator[CodeType]:
+    """Yield a cell's code, and that of the functions and classes inside of it."""
+    todo = [top]
+    while todo:
+        block = todo.pop()
+        yield block
+        todo += [constant for constant in block.co_consts if isinstance(constant, CodeType)]

@@ -12,7 +12,8 @@ import numpy as np
 from practical.grading.exercise import Arguments, Call, Exercise, Mistake, Property
 
 STATUSES = (
-    "passed", "wrong", "raised", "timed out", "crashed", "missing", "blank", "infrastructure",
+    "passed", "wrong", "raised", "timed out", "crashed", "refused", "missing", "blank",
+    "infrastructure",
 )  # fmt: skip
 
 
@@ -79,15 +80,18 @@ def _judge(exercise: Exercise, call: Call, rng: np.random.Generator, hidden: boo
 
 def _holds(one: Property, exercise: Exercise, call: Call, rng: np.random.Generator) -> bool:
     def formed(given: Arguments) -> Any:
-        found = call(given)
-        if _form(found, exercise.reference(**given)):
+        found, expected = call(given), exercise.reference(**given)
+        if _form(found, expected):
             raise _MalformedError
-        return found
+        # A list or tuple of numbers is as good as an array, and properties compute with arrays.
+        return found if isinstance(expected, str | tuple) else np.asarray(found, np.float64)
 
     try:
         return bool(one.holds(formed, rng))
     except _MalformedError:  # of another form than in the cases before
         return False
+    except (ArithmeticError, IndexError, ValueError):
+        return False  # numbers that the property cannot be computed from, such as 1e300
 
 
 class _MalformedError(Exception):

@@ -6,13 +6,16 @@ READ and WRITE are file descriptors of the wire. Whoever reads the answers trust
 process says: a student's code lives in it, and may do with it what it likes.
 
     grader                              worker
-    run     sources, skip, given, seconds
-                                        cell      number, state, error
-                                        ran       the exercises that have a function
+    run     sources, skip, given, ...
+                                        cell      number, state, raised
+                                        checked   exercise: its last `check` line was run
     call    exercise, function, values
                                         returned  value
-                                        raised    type, message, where, blank
+                                        raised    message, where, blank
                                         missing
+    continue
+                                        ran       the exercises that have a function
+    call    ...
 """
 
 import ast
@@ -25,9 +28,10 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeGuard
 
 import numpy as np
+from IPython.core.interactiveshell import InteractiveShell
 
 from practical.grading import wire
 from practical.grading.asking import ask, is_blank
@@ -50,58 +54,71 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(nowhere, stream.fileno())
-    notebook = _Notebook()
-
-    def tell(header: dict[str, Any], arrays: list | None = None) -> None:
-        wire.send(writing, header, arrays)
-        writing.flush()
-
-    tell({"kind": "ready"})
-    while True:
-        try:
-            frame = wire.receive(reading)
-        except EOFError:
-            return 0
-        if frame.header["kind"] == "run":
-            notebook.run(frame.header, tell)
-        else:
-            tell(*notebook.call(frame))
+    _import_from_the_working_folder()
+    notebook = _Notebook(reading, writing)
+    notebook.tell({"kind": "ready"})
+    notebook.run(notebook.hear().header)
+    notebook.answer()
+    return 0
 
 
 class _Notebook:
-    """The namespace of a student's cells."""
+    """The namespace of a student's cells, and the wire to the grader."""
 
-    def __init__(self) -> None:
-        from IPython.core.interactiveshell import InteractiveShell
-
-        # The magics, `display` and `get_ipython` of a kernel, without a kernel's sockets.
-        self._shell = InteractiveShell.instance()
+    def __init__(self, reading: wire.Readable, writing: IO[bytes]) -> None:
+        self._reading, self._writing = reading, writing
+        self._shell = _Shell.instance()
         self._compile = codeop.Compile()  # which remembers a `from __future__ import`
-        self._answers: dict[str, Callable] = {}  # by exercise
+        self._functions: dict[str, str] = {}  # exercise -> the name of its function
+        self._answers: dict[str, Callable] = {}  # exercise -> its newest function
         self._seen: dict[str, tuple[Any, Any]] = {}
+        self._last_checks: dict[str, tuple[int, int]] = {}  # exercise -> cell, statement
 
-    def run(self, order: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
+    def tell(self, header: dict[str, Any], arrays: list | None = None) -> None:
+        """Send the grader a frame."""
+        wire.send(self._writing, header, arrays)
+        self._writing.flush()
+
+    def hear(self) -> wire.Frame:
+        """Return the grader's next frame; end the process if there is none."""
+        try:
+            return wire.receive(self._reading)
+        except EOFError:
+            os._exit(0)
+
+    def run(self, order: dict[str, Any]) -> None:
         """Run the cells, and say what came of each."""
-        functions, seconds = order["functions"], order["seconds"]
+        seconds, self._functions = order["seconds"], order["functions"]
         cells = {
             number: source
             for number, source in enumerate(order["sources"])
             if number not in order["skip"]
         }
         known: dict[int, Names] = {}
+        last: dict[str, tuple[int, int]] = {}
         for number, source in cells.items():  # which may end the process, too
-            tell({"kind": "cell", "number": number, "state": "started"})
-            known[number] = self._names(source, seconds)
+            self.tell({"kind": "cell", "number": number, "state": "started"})
+            known[number], checks = self._look_ahead(source, seconds)
+            last |= {exercise: (number, place) for exercise, place in checks.items()}
+        self._last_checks = {
+            exercise: place for exercise, place in last.items() if exercise in order["unchecked"]
+        }
         idle = unused(known, [number for number in order["given"] if number in cells])
         for number, source in cells.items():
             if number in idle:
                 continue
-            tell({"kind": "cell", "number": number, "state": "started"})
-            error = self._cell(source, seconds, functions)
-            tell({"kind": "cell", "number": number, "state": "done", "error": error})
-        tell({"kind": "ran", "there": [one for one in functions if one in self._answers]})
+            self.tell({"kind": "cell", "number": number, "state": "started"})
+            raised = self._cell(number, source, seconds)
+            self.tell({"kind": "cell", "number": number, "state": "done", "raised": raised})
+        there = [exercise for exercise in self._functions if exercise in self._answers]
+        self.tell({"kind": "ran", "there": there})
 
-    def call(self, frame: wire.Frame) -> tuple[dict[str, Any], list]:
+    def answer(self) -> None:
+        """Answer calls until the grader says to continue."""
+        while (frame := self.hear()).header["kind"] == "call":
+            self.tell(*self._call(frame))
+
+    def _call(self, frame: wire.Frame) -> tuple[dict[str, Any], list]:
         """Call a function, and return what the wire carries of its answer."""
         order, arrays = frame.header, []
         function = self._answers.get(order["exercise"])
@@ -114,59 +131,123 @@ class _Notebook:
         except BaseException as error:
             return {"kind": "raised", **_described(error)}, []
 
-    def _look(self, exercise: str, name: str) -> None:
-        """Note an exercise's answer: what was given to its check, or got its name, last."""
-        seen = CHECKED.get(exercise), self._shell.user_ns.get(name)
-        before = self._seen.get(exercise, (None, None))
-        self._seen[exercise] = seen
-        for now, then in zip(seen, before, strict=True):
-            if now is not then and callable(now) and not isinstance(now, Absent):
-                self._answers[exercise] = now
-                return
+    def _note(self, exercise: str, name: str) -> bool:
+        """Note an exercise's newest function: the last one that was checked, or got its name.
 
-    def _names(self, source: str, seconds: float) -> Names:
+        Returns:
+            Whether the statement before has checked it.
+        """
+        seen = CHECKED.get(exercise), self._shell.user_ns.get(name)
+        (checked, bound), before = seen, self._seen.get(exercise, (None, None))
+        self._seen[exercise] = seen
+        if checked is not None and checked is not before[0] and _is_answer(checked[0]):
+            self._answers[exercise] = checked[0]
+            return True
+        if bound is not before[1] and _is_answer(bound):
+            self._answers[exercise] = bound
+        return False
+
+    def _look_ahead(self, source: str, seconds: float) -> tuple[Names, dict[str, int]]:
+        """Return a cell's names, and the statements with its checks, by exercise."""
         try:
             with _deadline(seconds):
-                return names(self._shell.transform_cell(source))
+                code = self._plain(source)
+                return names(code), _checks(code)
         except BaseException:  # it will be told when the cell is run
-            return Names(frozenset(), None)
+            return Names(frozenset(), None), {}
 
-    def _cell(self, source: str, seconds: float, functions: dict[str, str]) -> str:
-        """Run a cell statement by statement, and return the first error.
+    def _plain(self, source: str) -> str:
+        """Return a cell in plain Python."""
+        first, _, rest = source.lstrip().partition("\n")
+        # To the magic, all below is a text; it is run as any cell is.
+        return self._shell.transform_cell(rest if first.strip() == "%%time" else source)
 
-        What follows a statement that raised is run all the same: in the sandbox some functions
+    def _cell(self, number: int, source: str, seconds: float) -> bool:
+        """Run a cell statement by statement, and return whether one raised an error.
+
+        The statements after one that raised are run all the same: in the sandbox some functions
         are absent, and a cell may call one before it defines what is to be graded.
         """
-        first = ""
+        raised = False
         try:
-            with _deadline(seconds):
-                for statement in ast.parse(self._shell.transform_cell(source)).body:
+            with _deadline(seconds) as restart:
+                for place, statement in enumerate(ast.parse(self._plain(source)).body):
                     try:
                         code = self._compile(ast.Module([statement], []), "<cell>", "exec")  # pyright: ignore[reportArgumentType]
                         exec(code, self._shell.user_ns)
                     except CellTimeout:
                         raise
-                    except BaseException as error:  # SystemExit and KeyboardInterrupt, too
-                        first = first or _words(error)
-                    for exercise, name in functions.items():
-                        self._look(exercise, name)
-        except BaseException as error:
-            first = first or _words(error)
+                    except BaseException:  # SystemExit and KeyboardInterrupt, too
+                        raised = True
+                    for exercise, name in self._functions.items():
+                        checked = self._note(exercise, name)
+                        if checked and self._last_checks.get(exercise) == (number, place):
+                            signal.setitimer(signal.ITIMER_REAL, 0)
+                            self.tell({"kind": "checked", "exercise": exercise})
+                            self.answer()
+                            restart()
+        except BaseException:
+            raised = True
         _close_figures()
-        return first
+        return raised
+
+
+class _Shell(InteractiveShell):
+    """The magics, `display` and `get_ipython` of a kernel, without a kernel's sockets."""
+
+    def enable_gui(self, gui: Any = None) -> None:
+        """Do nothing: `%matplotlib` asks for an event loop."""
+
+    def ask_exit(self) -> None:
+        """Do nothing: `exit` ends a kernel after the cell."""
+
+
+def _import_from_the_working_folder() -> None:
+    """Let cells import what `%%writefile` wrote: behind the standard library, as a kernel does."""
+    packages = [place for place, path in enumerate(sys.path) if path.endswith("-packages")]
+    sys.path.insert(packages[0] if packages else len(sys.path), "")
+
+
+def _checks(code: str) -> dict[str, int]:
+    """Return exercise -> the last statement of a cell that calls `check` with it.
+
+    Functions and classes are no such statements: what is in them is called later, if at all.
+    """
+    found = {}
+    for place, statement in enumerate(ast.parse(code).body):
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        for call in ast.walk(statement):
+            if isinstance(call, ast.Call) and "check" in (
+                getattr(call.func, "id", ""), getattr(call.func, "attr", ""),
+            ):  # fmt: skip
+                for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
+                    if isinstance(argument, ast.Constant):
+                        found[str(argument.value)] = place
+    return found
+
+
+def _is_answer(value: Any) -> TypeGuard[Callable]:
+    return callable(value) and not isinstance(value, Absent)
 
 
 @contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Raise `CellTimeout` in the student's code. Who catches it meets the grader's own clock."""
+def _deadline(seconds: float) -> Iterator[Callable[[], None]]:
+    """Raise `CellTimeout` in the student's code; yield what begins to count again.
+
+    Code that catches it meets the grader's own clock.
+    """
 
     def end(*_: Any) -> None:
         raise CellTimeout(f"it ran for more than {seconds:g} seconds")
 
-    signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    def restart() -> None:
+        signal.signal(signal.SIGALRM, end)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    restart()
     try:
-        yield
+        yield restart
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
