@@ -163,8 +163,9 @@ if [ -e "$folder" ] && [ -n "$(ls -A "$folder/")" ] &&
         "empty folder." >&2
     exit 1
 fi
-mkdir -p "$folder" && : > "$folder/.installing" &&
-    find -H "$folder" -mindepth 1 -maxdepth 1 ! -name .installing -exec rm -rf -- {} + &&
+mkdir -p "$folder" && : > "$folder/.installing" || exit 1
+if [ -L "$folder" ]; then folder=$(cd -P -- "$folder" && pwd -P); fi  # venv refuses a link
+find "$folder" -mindepth 1 -maxdepth 1 ! -name .installing -exec rm -rf -- {} + &&
     $python -m venv "$folder" || exit 1
 endef
 export NEW_VENV := $(value new_venv_script)

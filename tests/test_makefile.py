@@ -277,7 +277,9 @@ case "$*" in
     *version_info\\ *) [ -z "$OLD" ] ;;
     *%d.%d*) echo 3.8 ;;
     *ensurepip*) [ -z "$NO_VENV" ] ;;
-    "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "-m venv "*)
+        if [ -L "$3" ]; then exit 1; fi  # as venv does
+        mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     "-m pip install"*)
         if [ -n "$KILLED" ]; then kill -9 $PPID; fi
         exit "${PIP_EXIT:-0}" ;;
@@ -368,11 +370,11 @@ def test_the_environment_behind_a_link_is_made_and_made_again(fake, checkout, th
     if there:
         disk.mkdir(parents=True)
     (checkout / ".venv").symlink_to(disk)
-    assert fake("env")[1] == [VENV, PIP + ".[dev]"]
+    assert fake("env")[1] == [f"-m venv {disk}", PIP + ".[dev]"]
     assert (disk / ".installed").exists()
     (disk / "bin/python").unlink()
     write(disk / "lib/half a package")
-    assert fake("env")[1] == [VENV, PIP + ".[dev]"]
+    assert fake("env")[1] == [f"-m venv {disk}", PIP + ".[dev]"]
     assert not (disk / "lib").exists()
     assert make(checkout, "distclean").returncode == 0
     assert (disk / "bin/python").exists()
