@@ -850,7 +850,9 @@ for column, (stage, network) in zip(grid.T, stages.items(), strict=True):
         plotting.plot_heatmap(heat, ax=ax)
         if stage == "trained":
             ax.set_ylabel(method, rotation=0, ha="right", va="center")
-plt.suptitle(f"What the network says while it is destroyed, and the maps for “{names[0]}”")
+plt.suptitle(
+    f"What the network says while it is destroyed, and the maps for “{names[0]}”", parse_math=False
+)
 plt.show()
 
 # %%
@@ -1336,7 +1338,7 @@ dct_basis = check("1.10", dct_basis)
 # %%
 # From here on in another order, from the coarsest to the finest.
 basis = dct_basis(3)[explainfix.diagonal_order((3, 3))]
-plotting.plot_images((1 + basis[..., None].repeat(3, -1)) / 2, [f"$b_{k}$" for k in range(9)])
+plotting.plot_images((1 + basis[..., None].repeat(3, -1)) / 2, [f"b{k}" for k in "₀₁₂₃₄₅₆₇₈"])
 plt.suptitle("What 3×3 filters are made of")
 plt.show()
 
@@ -1560,7 +1562,7 @@ left = np.stack([separation(explainfix.zero_frequencies(model, [k])) for k in ra
 _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 shades = ax.imshow(whole[:-1, None] - left[:-1], cmap="Reds", vmin=0, vmax=0.5, aspect="auto")
 ax.set_xticks(range(9), [f"$b_{k}$\n{accuracy:.0%}" for k, accuracy in enumerate(left[-1])])
-ax.set_yticks(range(len(model.class_names)), model.class_names)
+ax.set_yticks(range(len(model.class_names)), model.class_names, parse_math=False)
 ax.set(
     xlabel="taken out of all 3×3 filters, and the accuracy without it",
     title=f"Separation lost (accuracy with all of them: {whole[-1]:.0%})",

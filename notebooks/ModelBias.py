@@ -439,9 +439,11 @@ for k in range(len(classes)):
 _, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", sharey=True)
 for ax, matrix, title in zip(axes, answers, ("the faulty one", "a clean one"), strict=True):
     shades = ax.imshow(matrix, cmap="Greys", vmin=0, vmax=1)
-    ax.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
+    ax.set_xticks(
+        range(len(classes)), classes, rotation=60, ha="right", fontsize=8, parse_math=False
+    )
     ax.set(xlabel="answer", title=title)
-axes[0].set_yticks(range(len(classes)), classes, fontsize=8)
+axes[0].set_yticks(range(len(classes)), classes, fontsize=8, parse_math=False)
 axes[0].set(ylabel="the stamp was cut from")
 plt.colorbar(shades, ax=axes, label="share of 100 images of all classes")
 plt.show()
@@ -570,7 +572,7 @@ for axes, (name, of_classes) in zip(grid, means.items(), strict=True):
         ax.set(xticks=[], yticks=[])
     axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
 for label, ax in enumerate(grid[0]):
-    ax.set_title(classes[label], fontsize=9)
+    ax.set_title(classes[label], fontsize=9, parse_math=False)
 plt.colorbar(shades, ax=grid, label="fall of the logit,\nover the row's largest")
 figure.suptitle("Which frequencies does each class need? Coarse at the top left of each map")
 plt.show()
@@ -691,7 +693,9 @@ _, axes = plt.subplots(1, 3, figsize=(14, 4.6), layout="constrained")
 for ax, (name, clusters) in zip(axes, groups.items(), strict=True):
     bias.plot_clusters(ax, clusters, theirs.images, thumbnails=25)
     ax.set(title=f"{name}: second eigenvalue {clusters.eigenvalues[1]:.2f}")
-plt.suptitle(f"The heatmaps of {classes[accused]}, alike ones side by side (t-SNE)")
+plt.suptitle(
+    f"The heatmaps of {classes[accused]}, alike ones side by side (t-SNE)", parse_math=False
+)
 plt.show()
 
 # %% [markdown]

@@ -80,7 +80,7 @@ class Parts:
 
     def read(self, name: str) -> pd.DataFrame:
         """Return the rows of a part."""
-        return pd.read_csv(self.folder / name, skiprows=1)
+        return read_rows(self.folder / name, skiprows=1)
 
     def set_aside(self, name: str, why: str) -> None:
         """Rename a part that cannot be used, and say so."""
@@ -110,6 +110,16 @@ class Parts:
 
 def _checksum(content: bytes) -> str:
     return f"{zlib.crc32(content):08x}"
+
+
+def read_rows(path: Path, *, skiprows: int = 0) -> pd.DataFrame:
+    """Return a table as it was written.
+
+    Pandas would turn classes called "None" and "NA" into missing values and "007" into 7.
+    """
+    return pd.read_csv(
+        path, skiprows=skiprows, keep_default_na=False, na_values=[""], dtype={"class": str}
+    )
 
 
 def write_rows(path: Path, rows: pd.DataFrame) -> None:

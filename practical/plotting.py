@@ -35,6 +35,8 @@ def plot_images(
 ) -> list[Axes]:
     """Show images (N, H, W, 3) in [0, 1] in rows of `columns`, one title each.
 
+    Titles are plain text: a dollar sign does not begin a formula.
+
     Raises:
         ValueError: If images are not in [0, 1], or titles or axes are not one an image.
     """
@@ -47,7 +49,7 @@ def plot_images(
         ax.imshow(image, vmin=0, vmax=1)
         _bare(ax)
         if titles is not None:
-            ax.set_title(titles[place], fontsize=9)
+            ax.set_title(plain_text(titles[place]), fontsize=9)
     return axes
 
 
@@ -140,7 +142,7 @@ def plot_methods(
         limit, signed = shared_limit(heatmaps), bool(heatmaps.min() < 0)
         for heatmap, image, ax in zip(heatmaps, images, axes, strict=True):
             plot_heatmap(heatmap, image, limit=limit, signed=signed, ax=ax)
-        axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        axes[0].set_ylabel(plain_text(name), rotation=0, ha="right", va="center")
         add_scale(axes, limit, signed=signed, label=(units or {}).get(name, ""))
     return figure
 
@@ -180,10 +182,10 @@ def plot_intervals(
         places = np.array([groups.index(group) for group in rows[x]])
         means, lows, highs = (np.asarray(rows[name], float) for name in (value, "low", "high"))
         ax.bar(
-            places + (number - (len(kinds) - 1) / 2) * width, means, width, label=str(kind),
+            places + (number - (len(kinds) - 1) / 2) * width, means, width, label=plain_text(kind),
             yerr=(means - lows, highs - means), capsize=3,
         )  # fmt: skip
-    ax.set_xticks(range(len(groups)), [str(group) for group in groups])
+    ax.set_xticks(range(len(groups)), [plain_text(group) for group in groups])
     return ax
 
 
@@ -206,7 +208,7 @@ def add_scale(
         pad=0.01,
         extend="both" if signed else "max",
     )
-    bar.set_label(label, fontsize=8)
+    bar.set_label(plain_text(label), fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.locator = MaxNLocator(3)
     bar.update_ticks()
@@ -237,16 +239,25 @@ def plot_curves(
     ax = plt.subplots(figsize=(5, 3.5), layout="constrained")[1] if ax is None else ax
     for name, curve in curves.items():
         fractions, scores = np.asarray(curve.fractions), np.asarray(curve.scores)
-        label = f"{name} ({float(np.mean(curve.auc)):.3f})"
+        label = plain_text(f"{name} ({float(np.mean(curve.auc)):.3f})")
         (line,) = ax.plot(100 * fractions, scores.mean(0), label=label)
         band = bootstrap_interval(scores, level=level)
         ax.fill_between(  # draws nothing where the ends are NaN
             100 * fractions, band.low, band.high, color=line.get_color(), alpha=0.15, lw=0
         )
-    ax.set(xlabel="pixels replaced, most relevant first (%)", ylabel=ylabel, xlim=(0, 100))
+    ax.set(xlabel="pixels replaced, most relevant first (%)", xlim=(0, 100))
+    ax.set_ylabel(plain_text(ylabel))
     ax.set_ylim(bottom=0 if ax.get_ylim()[0] > -0.05 else None)
     ax.legend(title="mean area under the curve", fontsize=8, title_fontsize=8)
     return ax
+
+
+def plain_text(text: object) -> str:
+    """Return a text for Matplotlib that is drawn as it is, with no formula between two dollars.
+
+    Class names are names of folders, and may be called "$5 bill".
+    """
+    return str(text).replace("$", r"\$")
 
 
 def _scale(limit: float, signed: bool) -> tuple[Colormap, Normalize]:

@@ -159,6 +159,21 @@ def test_the_study_mends_and_audits_and_goes_on(faulty, tmp_path, monkeypatch):
     assert not (tmp_path / "tint").exists()  # nothing was trained
 
 
+def test_class_names_survive_the_tables(faulty, tmp_path, monkeypatch):
+    """Pandas reads these as missing values and numbers, unless it is told otherwise."""
+    names = ["None", "007", "NA"]
+    worst = iter(names)
+    monkeypatch.setattr(repairs, "audit", lambda *_: (1.0, 0.5, 0.5, 0.1, (next(worst), "swapped")))
+    monkeypatch.setattr(repairs, "repair", lambda model, *_, **__: model)
+    arguments = (faulty, TRAINING, VALIDATION, Fault("watermark", only=1), tmp_path)
+    for _ in range(2):  # computed, then only read
+        rows = repair_study(*arguments, repairs=("removed",), seeds=2, progress=False)
+        assert rows["class"].tolist() == names
+        assert np.isnan(rows["penalty"]).all()
+    how = {"keep_default_na": False, "na_values": [""], "dtype": {"class": str}}
+    assert pd.read_csv(tmp_path / "results.csv", **how)["class"].tolist() == names
+
+
 def test_the_command_prints_the_means(tmp_path, capsys, monkeypatch):
     seen = []
 

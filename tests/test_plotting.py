@@ -1,9 +1,10 @@
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from practical import plotting
+from practical import plotting, widgets
 from practical.metrics import Curve
 from tests.oracles import refuses
 
@@ -197,3 +198,50 @@ def test_intervals_need_a_row_for_each_bar(change):
     }  # fmt: skip
     with refuses("table must have a row for each x and series, with the columns mean, low and"):
         plotting.plot_intervals(changed[change])
+
+
+NAMES = ["US$1 to US$5", "win$$", "$x_", "cash\\$", "plain_{"]
+
+
+def texts(figure):
+    """Return all texts of a figure as they are drawn."""
+    figure.canvas.draw()
+    drawn = [text for text in figure.findobj(plt.Text) if text.get_text()]
+    read = [text._preprocess_math(text.get_text()) for text in drawn]
+    assert not any(is_math for _, is_math in read)
+    return [text for text, _ in read]
+
+
+def draw_explanation(names):
+    return widgets.explanation_figure(
+        lambda x: x.mean((1, 2))[:, :2], np.full((12, 12, 3), 0.5, np.float32), 1, "gradient",
+        class_names=names[:2],
+    )  # fmt: skip
+
+
+def draw_bars(names):
+    table = pd.DataFrame({"x": names, "series": names, "mean": 1.0, "low": 0.5, "high": 1.5})
+    ax = plotting.plot_intervals(table, ax=plt.subplots()[1])
+    ax.legend()  # as its callers do
+    return ax.figure
+
+
+def draw_methods(names):
+    images, maps = np.zeros((5, 8, 8, 3), np.float32), np.ones((5, 8, 8), np.float32)
+    return plotting.plot_methods(images, dict.fromkeys(names, maps), names, units={names[0]: "$$"})
+
+
+def draw_curves(names):
+    curve = Curve(jnp.array([0.0, 1.0]), jnp.ones((1, 2)), jnp.ones(2) / 2)
+    return plotting.plot_curves(dict.fromkeys(names, curve), ylabel=names[0]).figure
+
+
+@pytest.mark.parametrize(
+    ("draw", "shown"),
+    [(draw_explanation, 2), (draw_bars, 5), (draw_methods, 5), (draw_curves, 5)],
+)  # fmt: skip
+def test_names_are_drawn_as_they_are(draw, shown):
+    """Matplotlib takes what is between two dollars for a formula, or ends in a ParseException."""
+    drawn = "\n".join(texts(draw(NAMES)))
+    for name in NAMES[:shown]:
+        assert name in drawn

@@ -8,6 +8,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from practical._inputs import ArrayLike
 from practical.bias.discovery import Clusters
+from practical.plotting import plain_text
 
 _THUMBNAIL = 30  # points a side
 
@@ -98,6 +99,6 @@ def plot_detection(ax: Axes, table: pd.DataFrame) -> None:
             column, row + 0.08, f"{low:.2f}–{high:.2f}", ha="center", va="top", fontsize=6,
             color=colour,
         )  # fmt: skip
-    ax.set_xticks(range(len(faults)), [name.replace("_", "\n") for name in faults])
-    ax.set_yticks(range(len(measures)), [name.replace("_", " ") for name in measures])
+    ax.set_xticks(range(len(faults)), [plain_text(name.replace("_", "\n")) for name in faults])
+    ax.set_yticks(range(len(measures)), [plain_text(name.replace("_", " ")) for name in measures])
     ax.tick_params(length=0)

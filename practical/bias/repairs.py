@@ -149,6 +149,8 @@ def repair_study(
     Returns:
         A row per repair and seed, and first one for the model as it was: `repair`, `penalty`,
         `seed`, `aligned`, `swapped`, `removed`, `worst`, `class` (the worst) and `way` (the test).
+        To read results.csv, ask pandas for `keep_default_na=False, na_values=[""],
+        dtype={"class": str}`, or it changes classes called "None" or "007".
 
     Raises:
         ValueError: If an argument breaks its rule, or the folder holds results of other settings.

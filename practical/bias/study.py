@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.optimize import root_scalar
 
 from practical._inputs import check_count
-from practical._study import fingerprints, run_parts
+from practical._study import fingerprints, read_rows, run_parts
 from practical.attribution import METHODS
 from practical.bias.artefacts import ARTEFACTS, PLACELESS
 from practical.bias.discovery import coarse
@@ -178,7 +178,7 @@ def packaged_study(dataset: str = "shapes") -> pd.DataFrame:
                 f"dataset must be one of {', '.join(known)}, got {dataset!r}; "
                 "`python -m practical bias detect` runs the study on any other"
             )
-        return pd.read_csv(folder / f"{dataset}.csv")
+        return read_rows(folder / f"{dataset}.csv")
 
 
 def detection_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from practical.explainfix.kernels import dct_basis
 from practical.explainfix.spectra import Interval, Spectra, diagonal_order
+from practical.plotting import plain_text
 
 _DECADES = 3  # what a logarithmic scale of colours spans, at most
 
@@ -98,7 +99,7 @@ def plot_spectra(
             for row, column in ((0, 1), (1, 0), (1, 1), (1, 2))
         )
         main.imshow(table, aspect="auto", cmap="viridis", norm=norm)
-        main.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
+        main.set_xticks(range(len(layers)), [*map(plain_text, layers)], rotation=90, fontsize=7)
         main.set_yticks([])
         left.set_title(f"{shape[0]}x{shape[1]}", fontsize=9)
         _draw_filters(left, shape)
@@ -122,7 +123,7 @@ def plot_spectra(
         lower = grid[2, :].subgridspec(1, 2, width_ratios=(2, 1.2))
         _draw_bars(figure.add_subplot(lower[0]), figure.add_subplot(lower[1]), spectra)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(plain_text(title), fontsize=11)
     return figure
 
 
@@ -161,7 +162,7 @@ def plot_comparison(
     )  # fmt: skip
     _draw_filters(left, shape)
     image = ax.imshow(mean, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
-    ax.set_xticks(range(len(chosen)), list(chosen), rotation=90, fontsize=7)
+    ax.set_xticks(range(len(chosen)), [*map(plain_text, chosen)], rotation=90, fontsize=7)
     ax.set_yticks([])
     for row, column in np.argwhere(~((low > 0) | (high < 0))):  # also without an interval (NaN)
         ax.add_patch(
@@ -171,7 +172,7 @@ def plot_comparison(
     bar.set_label("difference", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(plain_text(title), fontsize=10)
     return figure
 
 
@@ -208,7 +209,9 @@ def _draw_bars(pairs: Axes, single: Axes, spectra: Spectra) -> None:
             ax.bar(x, shares, width, bottom=starts, color=colours(fine), ec="white", lw=0.3)
     for ax, name in ((pairs, "e¹: top to bottom | left to right"), (single, "e⁰: either")):
         ax.set_title(name, fontsize=9)
-        ax.set_xticks(range(len(spectra.layers)), spectra.layers, rotation=90, fontsize=7)
+        ax.set_xticks(
+            range(len(spectra.layers)), [*map(plain_text, spectra.layers)], rotation=90, fontsize=7
+        )
         ax.set_ylim(0, 1)
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         ax.tick_params(axis="y", labelsize=7)

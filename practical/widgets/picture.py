@@ -127,14 +127,16 @@ def draw(
     left, middle, *right = figure.subplots(1, 4, width_ratios=(1, 1.15, 1.3, 1.3))
     plotting.plot_images(shown[None], axes=[left])
     rest = "" if best == target else f"\nand {name}: {chances[target]:.1%}"
-    left.set_title(f"The model says\n{names[best]}: {chances[best]:.1%}{rest}", fontsize=9)
+    answer = f"The model says\n{names[best]}: {chances[best]:.1%}{rest}"
+    left.set_title(plotting.plain_text(answer), fontsize=9)
 
     heatmap = np.asarray(explanation.heatmap)
     limit, signed = plotting.shared_limit(heatmap[None]), bool(heatmap.min() < 0)
     plotting.plot_heatmap(heatmap, shown, limit=limit, signed=signed, ax=middle)
     plotting.add_scale(middle, limit, signed=signed, label=method.unit or "no unit")
     reading = "red speaks for it, blue against it" if signed else "the brighter, the more it counts"
-    middle.set_title(f"Where is the evidence for {name}?\n{reading}", fontsize=9)
+    question = f"Where is the evidence for {name}?\n{reading}"
+    middle.set_title(plotting.plain_text(question), fontsize=9)
 
     for ax, kind, good, verb in zip(
         right, ("deletion", "insertion"), ("low", "high"), ("replaced", "shown"), strict=True
@@ -151,12 +153,14 @@ def draw(
             title="area under the curve", fontsize=8, title_fontsize=8, frameon=False,
             loc="upper center", bbox_to_anchor=(0.5, -0.2),
         )  # fmt: skip
-        ax.set_xlabel(f"{protocol.unit}s {verb}, most relevant first (%)")
+        ax.set_xlabel(plotting.plain_text(f"{protocol.unit}s {verb}, most relevant first (%)"))
         ax.set_title(f"{kind.title()}: {good} is right", fontsize=9)
         if protocol.output == "probability":
             ax.set_ylim(0, 1.05)
     figure.suptitle(
-        f"{label} for {name}: the map, and what the model answers as its pixels go or come"
+        plotting.plain_text(
+            f"{label} for {name}: the map, and what the model answers as its pixels go or come"
+        )
     )
 
 
