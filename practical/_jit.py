@@ -126,42 +126,52 @@ def as_argument(model: Callable) -> Any:
     """Return `model` as a pytree that `jax.jit` takes, with its arrays as the leaves.
 
     A callable that JAX knows as a pytree (a `Classifier`, a flax.nnx or equinox module, a
-    `jax.tree_util.Partial`) hands over its arrays as arguments; what else it holds (an activation
-    function, a rate) is compiled in. Any other callable is compiled in whole, and compiles anew
-    when another one is given: changing such an object's weights in place changes nothing.
+    `jax.tree_util.Partial`), or a method of one, hands over its arrays as arguments; what else it
+    holds (an activation function, a rate) is compiled in. Any other callable is compiled in whole,
+    and another one is compiled again: changing such an object's weights in place changes nothing.
     """
     if not callable(model):
         raise TypeError(
             f"model must be callable, from images (B, H, W, C) to logits (B, classes), "
             f"got {type(model).__name__}"
         )
+    model = without_self(model)
     leaves, structure = jax.tree.flatten(model)
     if len(leaves) == 1 and leaves[0] is model:
         return jax.tree_util.Partial(model)
-    if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
-        return model
     arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
     others = [None if isinstance(leaf, jax.Array | np.ndarray) else leaf for leaf in leaves]
-    return _Mixed(tuple(arrays), tuple(others), structure)
+    return _Rebuilt(tuple(arrays), tuple(others), structure)
 
 
 def as_model(argument: Any) -> Any:
-    """Return the model that `as_argument` was given, with the argument's arrays in it."""
-    if isinstance(argument, _Mixed):
+    """Return the model that `as_argument` was given, with the argument's arrays in it.
+
+    Call this where the model is called: flax.nnx refuses a module that was built in one trace and
+    is called in another, as under `jax.grad`, if it uses `nnx.remat` or `nnx.jit`.
+    """
+    if isinstance(argument, _Rebuilt):
         return argument.model()
     if isinstance(argument, jax.tree_util.Partial) and not (argument.args or argument.keywords):
         return argument.func
     return argument
 
 
+def without_self(function: Callable) -> Callable:
+    """Return a pytree's method as a `Partial`, so that the pytree's arrays are leaves."""
+    if not inspect.ismethod(function) or jax.tree_util.all_leaves([function.__self__]):
+        return function
+    return jax.tree_util.Partial(function.__func__, function.__self__)
+
+
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["arrays"], meta_fields=["others", "structure"]
 )
 @dataclasses.dataclass(frozen=True)
-class _Mixed:
-    """A pytree whose leaves are not all arrays, as equinox's modules are."""
+class _Rebuilt:
+    """The leaves of a model that is a pytree; each call builds the model from them again."""
 
-    arrays: tuple[Any, ...]  # None where a leaf is no array
+    arrays: tuple[Any, ...]  # None where a leaf is not an array, as in equinox's modules
     others: tuple[Any, ...]  # None where it is one; hashable
     structure: Any
 

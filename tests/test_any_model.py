@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from practical import attribution, metrics
+from practical import attribution, metrics, predict
 from practical.attribution import METHODS
 from practical.models import Split
 from tests.test_methods import FEW
@@ -164,6 +164,69 @@ def test_features_and_head_of_any_model():
     maps = features(inner, images)
     expected = np.einsum("bhwc,bc->bhw", maps, np.asarray(inner.dense.weight)[[0, 2]]) / (24 * 24)
     np.testing.assert_allclose(raw, expected, rtol=1e-4, atol=1e-6)
+
+
+class Parts(nnx.Module):
+    """A network of two parts, one of which calls a layer through a transformation of nnx's."""
+
+    def __init__(self, transform):
+        rngs = nnx.Rngs(0)
+        self.transform = transform
+        self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+        self.dense = nnx.Linear(4, 3, rngs=rngs)
+
+    def features(self, images):
+        return self.transform(lambda conv, x: nnx.relu(conv(x)))(self.conv, images)
+
+    def head(self, maps):
+        return self.transform(lambda dense, x: dense(x))(self.dense, maps.mean((1, 2)))
+
+    def __call__(self, images):
+        return self.head(self.features(images))
+
+
+ANSWERS = {
+    "predict": lambda model, images: predict(model, images),
+    "gradient": lambda model, images: attribution.gradient(model, images, [0, 2]),
+    "occlusion": lambda model, images: attribution.occlusion(
+        model, images, [0, 2], window=12, stride=12, chunk_size=3
+    ),
+    "deletion": lambda model, images: (
+        metrics.deletion(model, images, [0, 2], images[..., 0], steps=3, chunk_size=3).scores
+    ),
+    "grad_cam": lambda model, images: attribution.grad_cam(model, images, [0, 2], chunk_size=1),
+}
+
+
+@pytest.mark.parametrize("transform", [nnx.remat, nnx.jit])
+def test_transformations_inside_of_an_nnx_module(transform):
+    """They refuse a module that was built in another trace than the one that calls it."""
+    images = images_of("colour")
+    for name, answer in ANSWERS.items():
+        expected = answer(Parts(lambda function: function), images)
+        for model in (Parts(transform), Split(Parts(transform).features, Parts(transform).head)):
+            np.testing.assert_allclose(
+                answer(model, images), expected, rtol=1e-5, atol=1e-6, err_msg=name
+            )
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_methods_of_a_pytree_follow_its_weights(name, compilations):
+    images = images_of("colour")
+    net = Parts(lambda function: function)
+    split = Split(net.features, net.head)
+    models = [split] if name == "grad_cam" else [split, net.__call__]
+    before = [np.asarray(ANSWERS[name](model, images)) for model in models]
+    compilations()
+    net.conv.kernel[...] = net.conv.kernel[...][::-1] + 0.1  # as a training step does
+    net.dense.kernel[...] = -2 * net.dense.kernel[...]
+    expected = np.asarray(ANSWERS[name](net, images))
+    compilations()
+    for model, old in zip(models, before, strict=True):
+        new = np.asarray(ANSWERS[name](model, images))
+        assert not np.allclose(new, old)
+        np.testing.assert_allclose(new, expected, rtol=1e-5, atol=1e-6)
+    assert compilations() == 0, "only values changed"
 
 
 def test_the_page_runs():

@@ -107,10 +107,8 @@ def _explain(kind, model, images, targets, *, relu, upsample, chunk_size):
 
 
 def _cam_core(model, images, targets, *, kind, relu, upsample, chunk_size):
-    model = as_model(model)
-
     def one(images, targets):
-        features = model.features(images)
+        features = as_model(model).features(images)
         if features.ndim != 4 or len(features) != len(images):
             raise ValueError(
                 f"model.features must return maps of shape ({len(images)}, h, w, channels) for "
@@ -118,7 +116,7 @@ def _cam_core(model, images, targets, *, kind, relu, upsample, chunk_size):
             )
 
         def total(features):
-            logits = jnp.take_along_axis(model.head(features), targets[:, None], 1)
+            logits = jnp.take_along_axis(as_model(model).head(features), targets[:, None], 1)
             return logits.sum(), logits
 
         slopes, logits = jax.grad(total, has_aux=True)(features)

@@ -18,7 +18,7 @@ from practical._inputs import (
     check_chunk_size,
     check_inputs,
 )
-from practical._jit import jit
+from practical._jit import as_model, jit
 from practical.models.classifier import Classifier
 from practical.models.folded import POOL, Block, Convolution, Folded, Window, fold
 from practical.models.pooling import max_pool
@@ -132,7 +132,7 @@ class _Rules(NamedTuple):
 def _layerwise_relevance_core(
     model, images, targets, gamma, epsilon, *, rule, distribute, chunk_size
 ):  # fmt: skip
-    network = fold(model)
+    network = fold(as_model(model))
     rules = _Rules(gamma if rule == "gamma" else None, epsilon, distribute)
 
     def one(images, targets):
