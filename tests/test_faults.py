@@ -22,6 +22,7 @@ from practical.data import Dataset, files, load_dataset
 from practical.data.dataset import LazyArray
 from practical.evaluation import evaluate
 from practical.evaluation import run as running
+from practical.grading import process, sandbox
 from tests.oracles import Linear, full_disk, refuses
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -280,6 +281,23 @@ def test_a_place_is_tried_out(tmp_path):
             check_writable(path, size=1)
 
 
+def test_a_worker_is_ended_that_is_interrupted_while_it_starts(tmp_path, monkeypatch):
+    started = []
+
+    def start(*_, stderr, **__):
+        started.append(subprocess.Popen(["sleep", "60"], stderr=stderr, start_new_session=True))
+        return started[0]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sandbox, "start", start)
+    monkeypatch.setattr(process.Process, "receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        process.Process("none", tmp_path, sandbox.Limits(), 0, keep_compiled=False)
+    assert started[0].poll() == -signal.SIGKILL
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 EVALUATE = ["evaluate", "--methods", "center", "--metrics", "entropy"]
@@ -331,14 +349,14 @@ def test_output_that_nobody_can_take(tmp_path):
 @pytest.mark.parametrize("module", ["practical", "practical.training"])
 def test_ctrl_c_in_the_first_second(module):
     """While modules are imported."""
-    process = subprocess.Popen(
+    command = subprocess.Popen(
         [sys.executable, "-m", module, "--help"], cwd=ROOT, text=True, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )  # fmt: skip
-    maps = Path(f"/proc/{process.pid}/maps")
-    while process.poll() is None and "numpy" not in maps.read_text():
+    maps = Path(f"/proc/{command.pid}/maps")
+    while command.poll() is None and "numpy" not in maps.read_text():
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    command.send_signal(signal.SIGINT)
+    _, said = command.communicate(timeout=60)
+    assert command.returncode == 130
     assert said == "\nStopped.\n"

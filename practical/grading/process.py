@@ -32,8 +32,8 @@ class Process:
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         self._reader, self._writer = _Reader(ours_in), _Writer(ours_out)
+        self._folder = tempfile.TemporaryDirectory(prefix="worker-")
         try:
-            self._folder = tempfile.TemporaryDirectory(prefix="worker-")
             pipes = theirs_in, theirs_out
             self._process = sandbox.start(
                 [*_PROGRAM, *map(str, pipes)], level, staged, limits, slot,
@@ -43,6 +43,7 @@ class Process:
         except OSError as error:
             self._reader.close()
             self._writer.close()
+            self._folder.cleanup()
             raise InfrastructureError(f"The worker cannot be started: {error}") from error
         finally:
             os.close(theirs_in)
@@ -58,6 +59,9 @@ class Process:
             self.close()
             words = said.decode(errors="replace").strip() or str(error)
             raise InfrastructureError(f"The worker does not start: {words}") from error
+        except BaseException:  # such as Ctrl-C: nobody else knows the process yet
+            self.close()
+            raise
 
     def send(self, header: dict[str, Any], arrays: list | None = None) -> None:
         """Send a frame, to somebody who may not read it."""
