@@ -91,7 +91,11 @@ def members(path: Path, top: str) -> Generator[tuple[str, Place], None, None]:
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     stream = tar.extractfile(member)
-    content = b"" if stream is None else stream.read()
+    if stream is None:
+        content = b""
+    else:
+        with stream:
+            content = stream.read()
     if len(content) != member.size:
         raise EOFError(f"{member.name} ends after {len(content)} of {member.size} bytes")
     return content
