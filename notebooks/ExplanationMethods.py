@@ -262,7 +262,8 @@ plt.show()
 # and what would you measure to find out?
 
 # %% [markdown]
-# <!-- answer 1.A -->
+# **Your answer to question 1.A** (double-click and write below this line): <!-- answer 1.A -->
+#
 # ### BEGIN SOLUTION
 # The square does not only take the background away, it puts a black shape with four corners there,
 # which may itself look like the class, or like an object. The fall compares two images, one of
@@ -527,7 +528,8 @@ plt.show()
 # and say which of them you believe.
 
 # %% [markdown]
-# <!-- answer 1.B -->
+# **Your answer to question 1.B** (double-click and write below this line): <!-- answer 1.B -->
+#
 # ### BEGIN SOLUTION
 # Occlusion: f(2) - f(0) = 1. Saliency: |f'(2)| = 0. Gradient × input: 2 · 0 = 0. Integrated
 # gradients: 2 times the integral of f'(2a) over a from 0 to 1, which is 1 for a < 1/2 and 0 after
@@ -643,7 +645,8 @@ plt.show()
 # Which sentence has to stand below each map?
 
 # %% [markdown]
-# <!-- answer 1.C -->
+# **Your answer to question 1.C** (double-click and write below this line): <!-- answer 1.C -->
+#
 # ### BEGIN SOLUTION
 # Neither is wrong: each answers its own question, by how much the logit is higher than at its
 # baseline, and for which values. Completeness holds for both, since the sums differ just as the
@@ -890,7 +893,8 @@ plt.show()
 # shuffled. Does that show that the map is right? Name a map that passes and explains nothing.
 
 # %% [markdown]
-# <!-- answer 1.D -->
+# **Your answer to question 1.D** (double-click and write below this line): <!-- answer 1.D -->
+#
 # ### BEGIN SOLUTION
 # No. The test is necessary, not sufficient: it shows that the map depends on the weights, not that
 # it depends on them in the right way. Noise that is drawn with a checksum of the weights as its
@@ -1262,7 +1266,8 @@ plt.show()
 # control, and what could still make them mislead?
 
 # %% [markdown]
-# <!-- answer 1.E -->
+# **Your answer to question 1.E** (double-click and write below this line): <!-- answer 1.E -->
+#
 # ### BEGIN SOLUTION
 # Any method that the tables support, for a stated reason. A good answer names a measure of each
 # kind (localisation where the truth is known, or deletion and insertion, or ROAD), the protocol

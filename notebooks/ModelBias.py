@@ -933,7 +933,8 @@ plt.show()
 # to 1.9). Do you accuse it? What do you measure next?
 
 # %% [markdown]
-# <!-- answer 2.A -->
+# **Your answer to question 2.A** (double-click and write below this line): <!-- answer 2.A -->
+#
 # ### BEGIN SOLUTION
 # No: the interval contains 1, the image's average, and even a density above 1 is no proof, since a
 # stamp is an edge that a clean network may notice. Measure the same without the stamp, the same
@@ -946,7 +947,8 @@ plt.show()
 # without any explanation? Could you have collected them without knowing about the stamp?
 
 # %% [markdown]
-# <!-- answer 2.B -->
+# **Your answer to question 2.B** (double-click and write below this line): <!-- answer 2.B -->
+#
 # ### BEGIN SOLUTION
 # Images whose stamp does not go with the class: without stamps, or by cameras of other classes'
 # photographers. They need not be collected with the stamp in mind: whoever lets several people
@@ -959,7 +961,8 @@ plt.show()
 # section 7? Which faulty network of this notebook would it mend?
 
 # %% [markdown]
-# <!-- answer 2.C -->
+# **Your answer to question 2.C** (double-click and write below this line): <!-- answer 2.C -->
+#
 # ### BEGIN SOLUTION
 # On clean images that network is right, so the loss hardly has a slope there, and nothing
 # says that the mark means nothing. It is wrong only where the mark lies on another class, and such

@@ -319,7 +319,8 @@ def test_solutions_are_cleared_and_marked_for_nbgrader():
                     "    # YOUR CODE HERE\n    raise NotImplementedError()"
                 )
             elif kind == "answer":
-                assert after.source.endswith("-->\nYOUR ANSWER HERE")
+                assert after.source.startswith("**Your answer to question")
+                assert after.source.endswith("-->\n\nYOUR ANSWER HERE")
                 assert len(before.source) > 200
             else:
                 assert before.source == after.source

@@ -25,7 +25,7 @@ from practical.grading.classroom import Graded
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.handed_in import Student, Submission, students
 from practical.grading.process import Process
-from practical.grading.release import release, strip
+from practical.grading.release import find_solutions, hidden_lines, release, strip, uncommitted
 from practical.grading.session import Session
 from practical.grading.staging import staging
 from practical.grading.submission import Report, UnreadableError, answers, grade, read, seed
@@ -108,15 +108,6 @@ def test_halves_of_characters_and_pasted_pictures(tmp_path):
     one = graded("ann", words=words)
     for _ in range(2):
         reports.write([one], tmp_path)
-
-
-def test_answers_are_found_where_their_mark_is(tmp_path):
-    cells = [
-        "<!-- answer 1.A -->\nBecause.", "<!-- answer 1.B -->\nYOUR ANSWER HERE",
-        "moved <!-- answer 1.C --> **one** <!-- answer 1.D -->\ntwo", "<!-- answer 9.Z --> none",
-    ]  # fmt: skip
-    found = answers(read(write(tmp_path / "a.ipynb", cells, "markdown")), "1")
-    assert found == {"1.A": "Because.", "1.B": "", "1.C": "**one**", "1.D": "two", "1.E": ""}
 
 
 def test_cases_are_of_the_secret_the_student_and_the_exercise():
@@ -260,7 +251,9 @@ def test_no_spreadsheet_loses_points(tmp_path):
         reports.write(everybody, tmp_path)
     assert sheet.read_text() == before
     sheet.write_text("student,mark\nann,3\n")
-    with refuses("answers.csv must have the columns .*cannot be found"):
+    with refuses(
+        "answers.csv must have each of the columns .* got 0 of question. Save it as CSV UTF-8"
+    ):
         reports.write(everybody, tmp_path)
 
 
@@ -319,31 +312,66 @@ def test_students_get_nothing_that_they_must_not_see(released):
     assert not [name for name in names if name.startswith("notebooks/") and "build" not in name]
     for word in ("attacks", "secret", "instructor", "sandbox", "worker", "test_grading"):
         assert not [name for name in names if word in name], word
-    texts = {}
-    for name in names:
-        if not name.endswith((".png", ".safetensors")):
-            texts[name] = (folder / name).read_text()
-    hidden = list(_hidden_lines())
-    assert len(hidden) > 100
-    found = [(name, line) for name, text in texts.items() for line in hidden if line in text]
-    assert not found
+    assert len(set(hidden_lines(ROOT))) > 100
+    assert not find_solutions(archive)
     with zipfile.ZipFile(archive) as packed:
         inside = {name.removeprefix("practical/") for name in packed.namelist()}
     assert inside == names - {".release"}
 
 
-def _hidden_lines():
-    """Return every line of a solution, a model answer, or a hidden check."""
-    for path in [*ROOT.glob("notebooks/[A-Z]*.py"), *ROOT.glob("practical/grading/exercises/*.py")]:
-        inside = False
-        for line in path.read_text().splitlines():
-            if mark := re.fullmatch(r"[# ]*(BEGIN|END) (SOLUTION|HIDDEN TESTS)", line):
-                inside = mark[1] == "BEGIN"
-            elif inside:
-                line = line.strip().removeprefix("# ")
-                # Short ones are anybody's: a hidden check's `np.allclose(`, a closing bracket.
-                if len(line) > (12 if "notebooks" in path.parts else 30):
-                    yield line
+@pytest.fixture
+def clone(tmp_path):
+    """A checkout of the files that git knows, as they lie in this one."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("a release is made of what git knows, and this is no clone")
+    names = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    folder = tmp_path / "checkout"
+    for name in names.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def test_a_release_holds_no_work_of_an_instructor(clone, tmp_path, monkeypatch):
+    out = tmp_path / "practical"
+    notebook = clone / "ExplanationMethods.ipynb"
+    blank = notebook.read_bytes()
+    solved = jupytext.read(clone / "notebooks" / "ExplanationMethods.py", fmt="py:percent")
+    nbformat.write(solved, notebook)  # as an instructor leaves it who tried the exercises
+    with refuses("got ExplanationMethods.ipynb with changes. .* restore them: make notebooks"):
+        release(out, root=clone)
+    assert not out.exists()
+    # With a copy elsewhere, and work that was committed by mistake beside files that are released.
+    notebook.rename(clone / "docs" / "mine.ipynb")
+    for name in ("docs/answers.csv", "tests/ann.ipynb", "practical/.ipynb_checkpoints/a.ipynb"):
+        (clone / name).parent.mkdir(exist_ok=True)
+        (clone / name).write_text("somebody's")
+    subprocess.run(["git", "add", "-A", "-f"], cwd=clone, check=True)
+    (clone / "practical" / "new.py").write_text("")
+    archive = release(out, root=clone)
+    with zipfile.ZipFile(archive) as packed:
+        assert packed.read("practical/ExplanationMethods.ipynb") == blank
+        names = " ".join(packed.namelist())
+    for word in ("mine.ipynb", "answers.csv", "ann.ipynb", "checkpoints"):
+        assert word not in names
+    assert uncommitted(clone)[1] == ["practical/new.py"]
+    # A line of a solution ends it, wherever it is, also behind JSON's escapes.
+    line = next(line for line in hidden_lines(clone) if '"' in line and len(line) > 30)
+    before = archive.read_bytes()
+    (clone / "docs" / "hint.md").write_text(f"Try `{line}`.")
+    subprocess.run(["git", "add", "-A"], cwd=clone, check=True)
+    with refuses("must not have a line of a solution, got\n  practical/docs/hint.md: "):
+        release(out, root=clone)
+    assert archive.read_bytes() == before
+    leaky = tmp_path / "leaky.zip"
+    with zipfile.ZipFile(leaky, "w") as packed:
+        packed.writestr("a.ipynb", json.dumps({"cells": [{"source": ["x\n", f"  {line}\n"]}]}))
+    assert find_solutions(leaky, root=clone) == [("a.ipynb", line)]
 
 
 def test_a_release_is_the_same_each_time_and_removes_nobodys_files(released, tmp_path):

@@ -19,11 +19,13 @@ def main(arguments: list[str] | None = None) -> int:
         "grade", help=about, description=about,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )  # fmt: skip
-    one.add_argument("submissions", type=Path, help="Canvas's export, or a folder a student")
+    one.add_argument("submissions", type=Path, help="Canvas's export, or a folder per student")
     one.add_argument("--out", type=Path, default=Path("build/grades"), metavar="FOLDER")
     one.add_argument("--jobs", type=int, default=os.cpu_count(), help="workers at once")
     _add_how(one)
-    one.add_argument("--gradescope", action="store_true", help="write a results.json for each, too")
+    one.add_argument(
+        "--gradescope", action="store_true", help="also write a results.json per student"
+    )
     one.set_defaults(run=grade)
 
     about = "in Gradescope's container: grade what it was given, and write its results.json"
@@ -59,7 +61,9 @@ def grade(options: argparse.Namespace) -> int:
     from practical.grading.verdicts import STATUSES
 
     check_count("--jobs", options.jobs)
-    everybody = handed_in.students(options.submissions)
+    everybody = handed_in.students(options.submissions, unpacked=options.out / "unpacked")
+    if files := handed_in.left_out(options.submissions):
+        print(f"Left out, because they are nobody's: {', '.join(files)}", file=sys.stderr)
     secret = classroom.load_secret(options.secret_file)
     options.out.mkdir(parents=True, exist_ok=True)
     # Before the work, not after it.
@@ -82,7 +86,6 @@ def gradescope(options: argparse.Namespace) -> int:
     """Grade one submission, and write what Gradescope reads."""
     from practical.grading import classroom, handed_in, reports, sandbox
 
-    student = handed_in.gradescope_student(options.autograder)
     if not options.secret_file.exists():
         raise ValueError(
             f"--secret-file must be in the container, got {options.secret_file}, which is not: "
@@ -91,6 +94,7 @@ def gradescope(options: argparse.Namespace) -> int:
     secret = classroom.load_secret(options.secret_file)
     print(f"sandbox: {sandbox.describe(options.sandbox)}")
     with tempfile.TemporaryDirectory() as out:
+        student = handed_in.gradescope_student(options.autograder, unpacked=Path(out) / "unpacked")
         (graded,) = classroom.grade_all(
             [student], Path(out), secret=secret, level=options.sandbox, progress=False
         )
@@ -108,8 +112,13 @@ def gradescope(options: argparse.Namespace) -> int:
 
 def release(options: argparse.Namespace) -> int:
     """Write the students' folder."""
-    from practical.grading.release import release
+    from practical.grading.release import release, uncommitted
 
+    changed, unknown = uncommitted()
+    if changed:
+        print(f"Released with changes that are not committed: {', '.join(changed)}")
+    if unknown:
+        print(f"Left out, because git does not know them (git add): {', '.join(unknown)}")
     print(f"Wrote {release(options.out)} and the folder beside it")
     return 0
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from practical._files import atomic_path
 from practical.grading import sandbox
-from practical.grading.handed_in import Student, Submission
+from practical.grading.handed_in import Student, Submission, shown
 from practical.grading.staging import code_version, staging
 from practical.grading.submission import Report, UnreadableError, grade, read
 from practical.grading.verdicts import InfrastructureError, Verdict
@@ -171,12 +171,20 @@ def _newest(student: Student, parts: _Parts) -> list[Submission]:
     """
     newest: dict[str, Submission] = {}
     broken = []
+    student.choices = []
     for one in sorted(student.submissions, key=lambda one: one.order):
         part = parts.of(one.path)
         if part is None:
             broken.append(one)
-        else:
-            newest[part] = one
+            continue
+        before = newest.get(part)
+        if part and before and before.order == one.order:
+            if parts.checksums[before.path] != parts.checksums[one.path]:
+                student.choices.append(
+                    f"two files hold notebook {part}: {shown(one.path)} is graded, and "
+                    f"{shown(before.path)} is not"
+                )
+        newest[part] = one
     other = newest.pop("", None)
     found = [*newest.values(), *broken]
     return found if found or other is None else [other]
@@ -202,13 +210,8 @@ def _key(*about: str) -> str:
 
 
 def _store(path: Path, report: Report) -> None:
-    about = {
-        "part": report.part,
-        "verdicts": {one: list(verdict) for one, verdict in report.verdicts.items()},
-        "answers": report.answers,
-        "notes": report.notes,
-        "flags": report.flags,
-    }
+    verdicts = {one: list(verdict) for one, verdict in report.verdicts.items()}
+    about = vars(report) | {"verdicts": verdicts}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(about))
 

@@ -1,12 +1,11 @@
 """What a class's grading becomes: tables, a page for each student, and a sheet of their answers."""
 
-import csv
 import hashlib
 import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 
@@ -15,39 +14,19 @@ from practical.grading.classroom import Graded
 from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.handed_in import Student
+from practical.grading.sheet import ANSWERED, SHEET, Given, read_sheet, write_csv
 from practical.grading.submission import Report, mark
 from practical.grading.verdicts import Verdict
 
-SHEET = "answers.csv"
-csv.field_size_limit(10_000_000)  # an answer may be longer than the csv module expects
 _GRADER_FAILED = "The grader failed here; this will be graded again."
-# A list's dash is none.
-_FORMULA = re.compile(r"(^|[\r\n;\t])(?=[=+@\t\r]|-\S)")
-_NO_FORMULA = re.compile(r"(^|[\r\n;\t])'(?=[=+@\t\r]|-\S)")
-_COLUMNS = ("question", "student", "answer", "points", "comment")
-_FOR_ANOTHER = "points are for"  # a column, of the answer that was graded, if it is not this one
 _MISSING = Verdict("missing", "There is no notebook with it.")
-_NO_ANSWER = "(no answer)"
-
-
-class Given(NamedTuple):
-    """What a person gave for an answer."""
-
-    points: str = ""
-    comment: str = ""
-    answer: str = ""  # that they gave it for
-
-    def other_than(self, words: str) -> str:
-        """Return the answer that was graded if it is not this one, up to what spreadsheets do."""
-        graded, now = (_plain(text).split() for text in (self.answer, words))
-        return "" if not self.points or graded == now else self.answer or _NO_ANSWER
 
 
 def write(graded: list[Graded], out: Path) -> dict[str, Any]:
     """Write grades.csv, statuses.csv, answers.csv and feedback/STUDENT.html; return the totals.
 
-    Points that somebody gave in answers.csv are kept, and counted; where the answer is another one
-    by now, that is said until somebody looked.
+    Points that somebody gave in answers.csv are kept and counted. Where the answer has changed
+    since, or its place in the notebook is unclear, the status says so until somebody has looked.
     """
     given = read_sheet(out / SHEET, {one.student.id for one in graded})
     rows, statuses, answers = [], [], []
@@ -59,23 +38,16 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
         marks = {exercise: mark(exercise, verdict) for exercise, verdict in verdicts.items()}
         by_hand = {q: given.get((one.student.id, q), Given()) for q in QUESTIONS}
         before = {q: points.other_than(words[q]) for q, points in by_hand.items()}
+        status = _status(one, verdicts, words, by_hand)
         earned = [value for value in marks.values() if value is not None]
         earned += [float(points.points) for points in by_hand.values() if points.points]
-        to_do = {
-            "not graded": [e for e, v in verdicts.items() if v.status == "infrastructure"],
-            "answers to grade": [q for q in QUESTIONS if words[q] and not by_hand[q].points],
-            "answers that changed since they were graded": [q for q in QUESTIONS if before[q]],
-        }
-        told = [f"{what}: {' '.join(which)}" for what, which in to_do.items() if which]
-        told += filter(None, [one.student.without_notebook])
-        told += [" ".join(report.notes) for report in one.reports if not report.verdicts]
         about = {"student": one.student.id, "name": one.student.name}
         about["late"] = "late" if one.student.late else ""
         rows.append(
             about
             | {e: "" if points is None else points for e, points in marks.items()}
             | {q: points.points for q, points in by_hand.items()}
-            | {"total": f"{sum(earned):g}", "status": "; ".join(told) or "complete"}
+            | {"total": f"{sum(earned):g}", "status": status}
         )
         flags = sorted({flag for report in one.reports for flag in report.flags})
         look = {"look at": " ".join(flags)}
@@ -83,28 +55,55 @@ def write(graded: list[Graded], out: Path) -> dict[str, Any]:
         answers += [
             {"question": q, "student": one.student.id, "answer": words[q]}
             | {"points": by_hand[q].points, "comment": by_hand[q].comment}
-            | {_FOR_ANOTHER: before[q]}
+            | {ANSWERED: before[q]}
             for q in QUESTIONS
         ]
         text = page.render(
             student=one.student, exercises=EXERCISES, questions=QUESTIONS, verdicts=verdicts,
             marks=marks, words=words, by_hand=by_hand, total=f"{sum(earned):g}",
             most=sum(e.points for e in [*EXERCISES.values(), *QUESTIONS.values()]),
+            unclear={q: why for report in one.reports for q, why in report.unclear.items()},
+            other_words=[report.other_words for report in one.reports if report.other_words],
             notes=[note for report in one.reports for note in report.notes],
-            grader_failed=_GRADER_FAILED, nothing=_nothing(one.student),
+            grader_failed=_GRADER_FAILED, problems=_problems(one.student),
         )  # fmt: skip
         with atomic_path(feedback / f"{file_name(one.student.id)}.html") as temporary:
             temporary.write_text(text, encoding="utf-8")
     # All answers to one question together: they are graded side by side.
     answers.sort(key=lambda row: (row["question"], row["student"]))
-    _write_csv(out / "grades.csv", rows)
-    _write_csv(out / "statuses.csv", statuses)
-    _write_csv(out / SHEET, answers)
+    write_csv(out / "grades.csv", rows)
+    write_csv(out / "statuses.csv", statuses)
+    write_csv(out / SHEET, answers)
     counted: dict[str, int] = {}
     for row in statuses:
         for exercise in EXERCISES:
             counted[row[exercise]] = counted.get(row[exercise], 0) + 1
     return counted
+
+
+def _status(
+    one: Graded,
+    verdicts: dict[str, Verdict],
+    words: dict[str, str],
+    by_hand: dict[str, Given],
+) -> str:
+    """Return what is left to do for a student, or "complete"."""
+    unclear = {q: why for report in one.reports for q, why in report.unclear.items()}
+    ungraded = [q for q in QUESTIONS if not by_hand[q].points]
+    changed = [q for q in QUESTIONS if by_hand[q].other_than(words[q])]
+    to_do = {
+        "not graded": [e for e, v in verdicts.items() if v.status == "infrastructure"],
+        "answers to grade": [q for q in ungraded if words[q]],
+        "answers that changed since they were graded": changed,
+        "answers whose place is unclear": [f"{q} ({unclear[q]})" for q in ungraded if q in unclear],
+    }
+    told = [f"{what}: {' '.join(which)}" for what, which in to_do.items() if which]
+    for report in one.reports:  # until somebody gave points for the answers that seem to be missing
+        if report.other_words and any(q in report.answers and not words[q] for q in ungraded):
+            told.append(f"words outside the answers' cells: {report.other_words[:300]!r}")
+    told += one.student.problems
+    told += [" ".join(report.notes) for report in one.reports if not report.verdicts]
+    return "; ".join(told) or "complete"
 
 
 def merged(reports: Iterable[Report]) -> tuple[dict[str, Verdict], dict[str, str]]:
@@ -116,9 +115,9 @@ def merged(reports: Iterable[Report]) -> tuple[dict[str, Verdict], dict[str, str
     return verdicts, words
 
 
-def _nothing(student: Student) -> str:
-    why = student.without_notebook
-    return why and f"Nothing could be graded: {why}."
+def _problems(student: Student) -> list[str]:
+    nothing = "" if student.submissions else "Nothing could be graded: "
+    return [f"{nothing}{problem}." for problem in student.problems]
 
 
 def gradescope(graded: Graded) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def gradescope(graded: Graded) -> dict[str, Any]:
     shown = {e: v for e, v in verdicts.items() if e[0] in parts or v.status == "infrastructure"}
     marks = {e: mark(e, verdict) for e, verdict in shown.items()}
     notes = [note for report in graded.reports for note in report.notes]
-    notes += filter(None, [_nothing(graded.student)])
+    notes += _problems(graded.student)
     if failed := [e for e, points in marks.items() if points is None]:
         notes.append(
             f"The grader failed at {', '.join(failed)}: the score is of the rest alone, and is not "
@@ -163,72 +162,6 @@ def write_gradescope(graded: Graded, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(gradescope(graded), indent=1))
-
-
-def read_sheet(path: Path, students: set[str]) -> dict[tuple[str, str], Given]:
-    """Return the points and comments that were given by hand, by student and question.
-
-    Args:
-        path: The sheet, as we wrote it or as a spreadsheet did.
-        students: Who is being graded.
-
-    Raises:
-        ValueError: If it is not our sheet, or points are no number, more than the question has, or
-            of nobody: what was given by hand is never dropped.
-    """
-    if not path.exists():
-        return {}
-    given = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        heading = file.readline()
-        file.seek(0)
-        separator = max(",;\t", key=heading.count)  # a spreadsheet's depends on its country
-        reader = csv.DictReader(file, delimiter=separator)
-        if missing := set(_COLUMNS) - set(reader.fieldnames or ()):
-            raise ValueError(
-                f"{path} must have the columns {', '.join(_COLUMNS)}, and {', '.join(missing)} "
-                "cannot be found: save it as CSV (UTF-8), or remove it, and your points with it"
-            )
-        for number, row in enumerate(reader, start=2):
-            value, question = (row.get("points") or "").strip(), row.get("question") or ""
-            if value:
-                most = QUESTIONS[question].points if question in QUESTIONS else 0
-                try:
-                    fits = 0 <= float(value) <= most
-                except ValueError:
-                    fits = False
-                if not fits:
-                    raise ValueError(
-                        f"points must be a number from 0 to {most} for question {question}, got "
-                        f"{value!r} in row {number} of {path}"
-                    )
-            key = _plain(row.get("student") or ""), question
-            if key[0] not in students and (value or row.get("comment")):
-                raise ValueError(
-                    f"row {number} of {path} is about the student {key[0]!r}, who is not among "
-                    "those that are graded: grade the whole class, or into another folder (and "
-                    "mind that spreadsheets turn 007 into 7)"
-                )
-            graded = row.get(_FOR_ANOTHER) or row.get("answer") or ""
-            graded = "" if graded.strip() == _NO_ANSWER else _plain(graded)
-            given[key] = Given(value, _plain(row.get("comment") or ""), graded)
-    return given
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["student"])
-        writer.writeheader()
-        writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
-
-
-def _harmless(value: Any) -> Any:
-    """Return a text that is no formula to a spreadsheet, wherever it takes a cell to begin."""
-    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
-
-
-def _plain(value: str) -> str:
-    return _NO_FORMULA.sub(r"\1", value)
 
 
 def file_name(student: str) -> str:
@@ -263,7 +196,7 @@ blockquote { white-space: pre-wrap }
 </style>
 <h1>{{ student.name }}: {{ total }} of {{ most }} points</h1>
 {% if student.late %}<p>Handed in late.</p>{% endif %}
-{% if nothing %}<p>{{ nothing }}</p>{% endif %}
+{% for problem in problems %}<p>{{ problem }}</p>{% endfor %}
 {% for note in notes %}<p>{{ note }}</p>{% endfor %}
 <h2>Exercises</h2>
 <table>
@@ -279,7 +212,12 @@ blockquote { white-space: pre-wrap }
 {% for id, question in questions.items() %}
 <h3>{{ id }} {{ question.title }}: {{ by_hand[id].points or "–" }} / {{ question.points }}</h3>
 <blockquote>{{ words[id] or "No answer." }}</blockquote>
+{% if id in unclear %}<p>This answer is read by a teacher, because {{ unclear[id] }}.</p>{% endif %}
 {% if by_hand[id].comment %}<p>{{ by_hand[id].comment }}</p>{% endif %}
+{% endfor %}
+{% for text in other_words %}
+<p>These words are in no answer's cell. A teacher reads them and decides what they belong to.</p>
+<blockquote>{{ text }}</blockquote>
 {% endfor %}
 </html>
 """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from practical.grading import sandbox
+from practical.grading.answers import Cell, answers
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.session import Session
 from practical.grading.staging import given
@@ -20,14 +21,11 @@ from practical.grading.wire import plain_text
 _MOST_BYTES = 60_000_000  # of a notebook file: with all its figures ours has 13 million
 _MOST_CELL = 20_000  # characters of a code cell; ours have 2,000
 _MOST_CODE = 400_000  # characters of all of them
-_MOST_ANSWER = 20_000  # characters
 # Who brings the package's answers along needs one of these; who answers needs none of them.
 _WORDS = (
     "__path__", "b64decode", "b85decode", "CHECKED", "exec(", "import_module", "marshal", "pickle",
     "stand_ins", "subprocess", "sys.modules", "sys.path", "zipfile", "zlib",
 )  # fmt: skip
-_ANSWER = re.compile(r"<!--\s*answer\s+(\d\.[A-Z])\s*-->")
-_BLANK = "YOUR ANSWER HERE"  # what nbgrader leaves of an answer that is cleared
 
 
 class UnreadableError(Exception):
@@ -39,7 +37,7 @@ class Notebook:
     """The cells of what was handed in."""
 
     sources: list[str]  # of the code cells
-    texts: list[str]  # of the Markdown cells
+    cells: list[Cell]  # all of them
 
     notes: list[str] = field(default_factory=list)  # of what is left out
 
@@ -51,9 +49,10 @@ class Notebook:
         for exercise in EXERCISES.values():
             found = re.search(rf"\bdef {exercise.name}\b|check\(\s*['\"]{exercise.id}['\"]", code)
             hits[exercise.id[0]] += found is not None
-        words = "\n".join(self.texts)
-        for question in QUESTIONS.values():
-            hits[question.id[0]] += f"answer {question.id}" in words
+        words = "\n".join(cell.text for cell in self.cells if cell.kind != "code")
+        known = {cell.question for cell in self.cells}
+        for question in QUESTIONS:
+            hits[question[0]] += f"answer {question}" in words or question in known
         return max(hits, key=lambda part: hits[part]) if any(hits.values()) else ""
 
     @property
@@ -72,6 +71,8 @@ class Report:
     answers: dict[str, str] = field(default_factory=dict)  # in words, by question
     notes: list[str] = field(default_factory=list)  # for the student
     flags: list[str] = field(default_factory=list)  # for the instructor
+    unclear: dict[str, str] = field(default_factory=dict)  # why a person has to look at an answer
+    other_words: str = ""  # that may be an answer, of a student who did not answer all questions
 
     @property
     def points(self) -> dict[str, int]:
@@ -109,28 +110,24 @@ def read(path: Path) -> Notebook:
     if not content.strip():
         raise UnreadableError("The file is empty.")
     try:
-        found: dict[str, list[str]] = {"code": [], "markdown": []}
-        for cell in _cells(json.loads(content)):
-            source = cell.get("source", cell.get("input", ""))  # version 3 calls code its input
-            text = "".join(map(str, source)) if isinstance(source, list) else str(source)
-            found.setdefault(str(cell.get("cell_type")), []).append(plain_text(text))
+        cells = [_cell(parsed) for parsed in _cells(json.loads(content))]
     except Exception as error:  # whatever is in it, it is the file that is wrong
         raise UnreadableError(
             f"It is not a notebook in the form that Jupyter writes ({type(error).__name__})."
         ) from error
-    notes = []
-    for number, code in enumerate(found["code"]):
+    notes, sources = [], [cell.text for cell in cells if cell.kind == "code"]
+    for number, code in enumerate(sources):
         if len(code) > _MOST_CELL:
-            found["code"][number] = ""
+            sources[number] = ""
             notes.append(
                 f"Code cell {number + 1} was left out: it has {len(code):,} characters, and at "
                 f"most {_MOST_CELL:,} are allowed."
             )
-    if (total := sum(map(len, found["code"]))) > _MOST_CODE:
+    if (total := sum(map(len, sources))) > _MOST_CODE:
         raise UnreadableError(
             f"It has {total:,} characters of code, and at most {_MOST_CODE:,} are allowed."
         )
-    return Notebook(found["code"], found["markdown"], notes)
+    return Notebook(sources, cells, notes)
 
 
 def seed(secret: str, student: str, exercise: str) -> np.random.Generator:
@@ -174,7 +171,8 @@ def grade(
     if not report.part:
         report.notes.append("It has none of the practical's exercises.")
         return report
-    report.answers = answers(notebook, report.part)
+    found = answers(notebook, report.part)
+    report.answers, report.unclear, report.other_words = found.words, found.unclear, found.other
     exercises = {one.id: one for one in EXERCISES.values() if one.id[0] == report.part}
     with Session(
         notebook.sources, exercises, staged=staged, level=level, limits=limits, slot=slot,
@@ -186,22 +184,18 @@ def grade(
     return report
 
 
-def answers(notebook: Notebook, part: str) -> dict[str, str]:
-    """Return what was answered in words, by question; "" where nothing was."""
-    found = dict.fromkeys((one for one in QUESTIONS if one[0] == part), "")
-    for text in notebook.texts:
-        pieces = _ANSWER.split(text)  # before, id, answer, id, answer, ...
-        for question, answer in zip(pieces[1::2], pieces[2::2], strict=True):
-            words = answer.replace(_BLANK, "").strip()
-            if len(words) > _MOST_ANSWER:  # a pasted picture
-                words = f"{words[:_MOST_ANSWER]} [... and {len(words) - _MOST_ANSWER:,} more]"
-            if question in found and words:
-                found[question] = words
-    return found
-
-
 def _cells(parsed: Any) -> list[dict[str, Any]]:
     cells = list(parsed.get("cells", []))
     for sheet in parsed.get("worksheets", []):
         cells += sheet.get("cells", [])
     return cells
+
+
+def _cell(parsed: dict[str, Any]) -> Cell:
+    source = parsed.get("source", parsed.get("input", ""))  # version 3 calls code its input
+    text = "".join(map(str, source)) if isinstance(source, list) else str(source)
+    metadata = parsed.get("metadata")
+    nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
+    grade_id = nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None
+    kind, identity = str(parsed.get("cell_type")), str(parsed.get("id"))
+    return Cell(kind, plain_text(text), identity, plain_text(grade_id))
