@@ -182,6 +182,9 @@ def test_bad_input(model):
     with refuses("source must be given for 'guided_steer' and only there, got one for 'ghaar'"):
         initialise_spatial(model, "ghaar", key=key, source=model)
     other = random_classifier(**{**WIDE, "stem_kernel": 3})
+    narrow = random_classifier(block="bottleneck", stage_sizes=(1,), widths=(1,), expansion=4)
+    with refuses("source must have two or more filters in each layer .* got one in layer1.0.conv2"):
+        initialise_spatial(narrow, "guided_steer", key=jax.random.key(0), source=narrow)
     with refuses("source must have the model's spatial layers: conv1 5x5, .*got conv1 3x3, layer1"):
         initialise_spatial(model, "guided_steer", key=key, source=other)
     broken = model.replace_kernels({"conv1": model.kernels()["conv1"].at[0, 0, 0, 0].set(np.nan)})

@@ -102,9 +102,12 @@ def test_what_is_zeroed_and_pruned_is_the_authors(golden, reference, inputs, per
     expected = golden[f"explainfix/zeroed_{percent}/logits"]
     np.testing.assert_allclose(predict(zeroed, inputs[0]), expected, rtol=1e-4, atol=1e-5)
 
-    pruned = channel_prune(reference, *inputs, percent, per="minibatch", batch_size=3)
+    pruned, reset = (
+        channel_prune(reference, *inputs, percent, fill=fill, per="minibatch", batch_size=3)
+        for fill in ("none", "reset")
+    )
     assert pruned.after.parameters == golden[f"explainfix/pruned_{percent}/n_params"]
-    for name, kernel in pruned.model.kernels().items():
+    for name, kernel in [*pruned.model.kernels().items(), *reset.model.kernels().items()]:
         shape = golden[f"explainfix/pruned_{percent}/shape/{name}.weight"]
         assert kernel.transpose(3, 2, 0, 1).shape == tuple(shape)
     expected = golden[f"explainfix/pruned_{percent}/logits"]
@@ -409,18 +412,40 @@ def test_fill_zero_draws_a_filters_gaps_from_its_own_distribution():
     assert abs(standard.std() - 1) < 0.1
 
 
-def test_reset_draws_all_spatial_filters(basic):
-    one, other = (
-        channel_prune(basic, IMAGES, TARGETS, 60, fill="reset", key=jax.random.key(k)).model
-        for k in (0, 1)
+@NETWORKS
+def test_reset_restores_what_was_zeroed_outside_of_empty_rows_and_columns(options):
+    """The authors' rule, filter by filter; columns of a grouped convolution are its group's."""
+    model = random_classifier(**options)
+    noise = scores(model, 1)
+    saliency = {name: values + 0.3 * noise[name] for name, values in _by_channel(model).items()}
+    none, reset, other = (
+        channel_prune(
+            model, IMAGES, TARGETS, 60, fill=fill, saliency=saliency, key=jax.random.key(seed)
+        )
+        for fill, seed in (("none", 0), ("reset", 0), ("reset", 1))
     )
-    none = channel_prune(basic, IMAGES, TARGETS, 60).model
-    for name, kernel in none.kernels().items():
-        if kernel.shape[0] == 1:
-            np.testing.assert_array_equal(kernel, one.kernels()[name])
-            continue
-        assert not (np.asarray(one.kernels()[name]) == np.asarray(kernel)).any()
-        assert not (np.asarray(one.kernels()[name]) == np.asarray(other.kernels()[name])).any()
+    restored, restored_count, idle_count = {}, 0, 0
+    for name, dead in dead_filters(none.zeroed).items():
+        kernel, original = (np.array(m.kernels()[name]) for m in (none.zeroed, model))
+        groups = model.architecture.groups if name.startswith("layer") else 1
+        members = np.arange(dead.shape[1]).reshape(groups, -1)
+        for i, o in zip(*np.nonzero(dead), strict=True):
+            of_group = members[o // members.shape[1]]
+            if dead[:, o].all() or dead[i, of_group].all():
+                idle_count += 1
+            else:
+                kernel[:, :, i, o] = original[:, :, i, o]
+                restored_count += 1
+        restored[name] = kernel
+    assert min(restored_count, idle_count) > 10
+    expected = remove_channels(model.replace_kernels(restored)).model
+    for pruned in (reset, other):
+        assert pruned.model.architecture == none.model.architecture == expected.architecture
+        for name, kernel in expected.kernels().items():
+            np.testing.assert_array_equal(pruned.model.kernels()[name], kernel, err_msg=name)
+            np.testing.assert_array_equal(
+                pruned.zeroed.kernels()[name], none.zeroed.kernels()[name]
+            )
 
 
 # Bad input

@@ -48,9 +48,7 @@ def remove_channels(
     Raises:
         ValueError: If no channel would be left somewhere, or there is no spatial convolution.
     """
-    kernels = spatial_kernels(model)
-    dead = {name: (np.asarray(k) == 0).all((0, 1)) for name, k in kernels.items()}
-    kept = keep(model.architecture, dead)
+    kept = keep(model.architecture, empty_filters(model))
     empty = [name for name, channels in kept.items() if not channels.size]
     if empty:
         raise ValueError(
@@ -66,6 +64,29 @@ def remove_channels(
     )
 
 
+def empty_filters(model: Classifier) -> dict[str, Bool[np.ndarray, "i o"]]:
+    """Return for each spatial convolution which of its filters are all 0."""
+    return {name: (np.asarray(k) == 0).all((0, 1)) for name, k in spatial_kernels(model).items()}
+
+
+def idle_filters(model: Classifier) -> dict[str, Bool[np.ndarray, "i o"]]:
+    """Return which filters are in an output or an input channel of their layer that is all 0.
+
+    In a grouped convolution, an input channel is read by the outputs of its own group.
+    """
+    groups = {
+        f"{plan.name}.conv{i}": groups
+        for plan in model.architecture.blocks()
+        for i, groups in enumerate(plan.groups, start=1)
+    }
+    idle = {}
+    for name, dead in empty_filters(model).items():
+        number = groups.get(name, 1)  # the stem has one group
+        unread = np.repeat(_unread(dead, number), dead.shape[1] // number, axis=1)
+        idle[name] = dead.all(0) | unread
+    return idle
+
+
 def keep(architecture: Architecture, dead: Dead) -> dict[str, np.ndarray]:
     """Return for each convolution the output channels that stay, `dead` filters being 0."""
 
@@ -73,12 +94,7 @@ def keep(architecture: Architecture, dead: Dead) -> dict[str, np.ndarray]:
         return np.asarray(dead[name].all(0)) if name in dead else np.zeros(width, bool)
 
     def unread(name: str, width: int, groups: int) -> np.ndarray:
-        if name not in dead:
-            return np.zeros(width, bool)
-        # In a grouped convolution a channel is read by the outputs of its own group.
-        inputs, outputs = dead[name].shape
-        by_group = dead[name].reshape(inputs, groups, outputs // groups)
-        return by_group.all(2).T.ravel()
+        return _unread(dead[name], groups).T.ravel() if name in dead else np.zeros(width, bool)
 
     kept = {}
     stream, writers = unwritten("conv1", architecture.stem_width), ["conv1"]
@@ -102,6 +118,11 @@ def keep(architecture: Architecture, dead: Dead) -> dict[str, np.ndarray]:
             writers.append(names[-1])
     close()
     return kept
+
+
+def _unread(dead: Bool[np.ndarray, "i o"], groups: int) -> Bool[np.ndarray, "i g"]:
+    """Return of which groups' inputs all filters are 0."""
+    return dead.reshape(len(dead), groups, -1).all(2)
 
 
 def _evenly(gone: Bool[np.ndarray, " c"], groups: int) -> Bool[np.ndarray, " c"]:

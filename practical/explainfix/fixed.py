@@ -79,9 +79,9 @@ def initialise_spatial(
             mean and standard deviation ("normal").
 
     Raises:
-        ValueError: If a name is unknown, `source` is missing, given in vain or has other layers,
-            the model has no spatial convolution, or "ghaar" or "psine" meets a kernel that is not
-            square.
+        ValueError: If a name is unknown, `source` is missing, not needed, has other layers or, for
+            "kde", a layer of one filter, the model has no spatial convolution, or "ghaar" or
+            "psine" meets a kernel that is not square.
 
     References:
         Gaudio et al., ExplainFix, WIREs Data Mining and Knowledge Discovery, 2022, section 3.1.
@@ -99,6 +99,12 @@ def initialise_spatial(
     if method == "unchanged":
         return model
     trained = _trained(kernels, source)
+    for name, filters in trained.items() if steering == "kde" else ():
+        if len(filters) < 2:
+            raise ValueError(
+                "source must have two or more filters in each layer for a density of them, got "
+                f"one in {name}; steering='normal' repeats it"
+            )
     drawn = {}
     for number, (name, kernel) in enumerate(kernels.items()):
         rng = generator(jax.random.fold_in(key, number))

@@ -19,7 +19,13 @@ from practical._chunks import fold_pairs
 from practical._inputs import ArrayLike, check_count, check_images, check_inputs
 from practical._jit import jit
 from practical._keys import generator, one_key
-from practical.explainfix.channels import Pruned, keep, remove_channels
+from practical.explainfix.channels import (
+    Pruned,
+    empty_filters,
+    idle_filters,
+    keep,
+    remove_channels,
+)
 from practical.explainfix.fixed import draw_kaiming
 from practical.explainfix.kernels import dct_basis
 from practical.explainfix.slopes import (
@@ -178,11 +184,12 @@ def channel_prune(
         images: (B, H, W, C) in [0, 1]: what saliency is measured on.
         targets: (B,) class indices.
         percent: Of all spatial filters, in [0, 100].
-        fill: What becomes of the filters of 0 in channels that stay. "none" leaves them; "reset"
-            draws every spatial filter anew (Kaiming); "fill_zero" draws those alone, and in filters
-            that are 0 here and there, those values, from a normal of the filter's own mean and
-            standard deviation.
-        key: Decides the draws; by default `jax.random.key(0)`.
+        fill: What becomes of the zeroed filters in the channels that stay. "none" leaves them at
+            0. "reset" gives them the values that they had in `model`, except where all filters of
+            an output channel, or of an input channel, of their layer were zeroed. "fill_zero"
+            draws them as a new network's (`draw_kaiming`), and draws the zeros of a filter that is
+            not all 0 from a normal distribution with that filter's mean and standard deviation.
+        key: Decides the draws of "fill_zero"; by default `jax.random.key(0)`.
         saliency: `filter_saliency`, if it is known already; the images then tell their size alone.
         per: As for `filter_saliency`.
         batch_size: As for `filter_saliency`.
@@ -212,8 +219,10 @@ def channel_prune(
         )
     zeroed = zero_filters(model, saliency, percent)
     height, width, channels = images.shape[1:]
-    pruned = remove_channels(zeroed, image_shape=(height, width, channels))
-    return pruned._replace(model=_fill(pruned.model, fill, key))
+    filled = _restore(model, zeroed) if fill == "reset" else zeroed
+    pruned = remove_channels(filled, image_shape=(height, width, channels))
+    smaller = _fill_zero(pruned.model, key) if fill == "fill_zero" else pruned.model
+    return pruned._replace(model=smaller, zeroed=zeroed)
 
 
 def largest_percent(
@@ -229,7 +238,7 @@ def largest_percent(
     """
     kernels = spatial_kernels(model)
     ranks = _ranks(_check_saliency(kernels, saliency), first, key)
-    empty = {name: (np.asarray(kernel) == 0).all((0, 1)) for name, kernel in kernels.items()}
+    empty = empty_filters(model)
 
     def works(percent: int) -> bool:
         dead = _dead(ranks, _count(ranks, percent / 100))
@@ -319,16 +328,23 @@ def _dead(ranks: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     return {name: places < count for name, places in ranks.items()}
 
 
-def _fill(model: Classifier, fill: str, key: Array) -> Classifier:
-    if fill == "none":
-        return model
+def _restore(model: Classifier, zeroed: Classifier) -> Classifier:
+    """Return `zeroed` with `model`'s filters back, except those of idle channels."""
+    kernels = spatial_kernels(model)
+    return model.replace_kernels(
+        {
+            name: np.where(idle, 0, np.asarray(kernels[name]))
+            for name, idle in idle_filters(zeroed).items()
+        }
+    )
+
+
+def _fill_zero(model: Classifier, key: Array) -> Classifier:
     drawn = {}
     for number, (name, kernel) in enumerate(spatial_kernels(model).items()):
         rng, old = generator(jax.random.fold_in(key, number)), np.asarray(kernel)
-        anew = draw_kaiming(rng, old.shape)
-        if fill == "fill_zero":
-            alike = rng.normal(old.mean((0, 1)), old.std((0, 1), ddof=1), old.shape)
-            empty = (old == 0).all((0, 1))
-            anew = np.where(old != 0, old, np.where(empty, anew, alike))
-        drawn[name] = anew
+        new = draw_kaiming(rng, old.shape)
+        similar = rng.normal(old.mean((0, 1)), old.std((0, 1), ddof=1), old.shape)
+        empty = (old == 0).all((0, 1))
+        drawn[name] = np.where(old != 0, old, np.where(empty, new, similar))
     return model.replace_kernels(drawn)

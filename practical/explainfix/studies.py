@@ -177,8 +177,8 @@ def prune_study(
         for seed in range(seeds)
         for percent in percents
         for fill in fills
-        # Where nothing is 0, nothing is to be filled.
-        if not (percent == 0 and fill == "fill_zero" and "none" in fills)
+        # Where no filter is zeroed, the fills are the same run.
+        if not (percent == 0 and fill != "none" and "none" in fills)
     }
     return run_parts(Path(out), settings, parts, progress=progress)
 
