@@ -122,7 +122,7 @@ def keep(architecture: Architecture, dead: Dead) -> dict[str, np.ndarray]:
 
 def _unread(dead: Bool[np.ndarray, "i o"], groups: int) -> Bool[np.ndarray, "i g"]:
     """Return of which groups' inputs all filters are 0."""
-    return dead.reshape(len(dead), groups, -1).all(2)
+    return np.asarray(dead.reshape(len(dead), groups, -1).all(2))
 
 
 def _evenly(gone: Bool[np.ndarray, " c"], groups: int) -> Bool[np.ndarray, " c"]:
