@@ -47,8 +47,14 @@ def test_a_blank_one_is_replaced_and_says_so(capsys):
     returned, words = said(capsys, "1.2", saliency)
     assert returned is attribution.saliency
     assert words == (
-        "… 1.2 saliency: It is not filled in yet. Until then the cells below use the package's "
+        "… 1.2 saliency: You have not written it yet. For now, the cells below use the package's "
         "saliency."
+    )
+    again = said(capsys, "1.2", returned)
+    assert again == (
+        attribution.saliency,
+        "… 1.2 saliency: This is the package's function: run the cell with your own function "
+        "first. For now, the cells below use the package's saliency.",
     )
 
 
@@ -92,8 +98,9 @@ def test_a_wrong_one_is_used_so_that_the_figure_shows_it(capsys):
         (lambda p, s: None, r"not None \(is there a `return`\?\)"),
         (lambda p, s: (s, s), r"shape of what it returns is \(2, 3\)"),
         (lambda p, s: "all", "It has to return numbers of shape .* not a str"),
-        (lambda p, s: 0.5 + 0 * s, "For each image: the sum of what is positive"),
-        (lambda p, s: s + 0.1 * (p.shape[1] == 6), "For each image: the sum of what is positive"),
+        (lambda p, s: 0.5 + 0 * s, "mass_on_mask: For each image: the sum of the positive values"),
+        (lambda p, s: s + 0.1 * (p.shape[1] == 6), "mass_on_mask: For each image: the sum of"),
+        (lambda p, s: s * (1 + (p.shape[1] == 6)), "mass_on_mask: For each image: the sum of"),
     ],
 )
 def test_what_is_wrong_is_said(capsys, change, words):
@@ -101,8 +108,22 @@ def test_what_is_wrong_is_said(capsys, change, words):
 
 
 def test_an_answer_may_be_a_list_or_an_array_of_another_library(capsys):
-    for change in (lambda p, s: jnp.asarray(s), lambda p, s: list(s), lambda p, s: s.astype("f2")):
-        assert "passed" in said(capsys, "1.7", mass(change))[1]
+    for change in (lambda p, s: jnp.asarray(s), lambda p, s: s.astype("f2")):
+        answer = mass(change)
+        assert said(capsys, "1.7", answer) == (answer, "✔ 1.7 mass_on_mask: Public checks passed.")
+
+
+@pytest.mark.parametrize("form", [list, tuple])
+@pytest.mark.parametrize("scale", [1, 2])  # of a right and of a wrong answer
+def test_cells_below_get_a_list_as_an_array(capsys, form, scale):
+    answer = mass(lambda positive, share: form(scale * share))
+    returned, words = said(capsys, "1.7", answer)
+    assert ("It returns a list; the cells below get it as an array." in words) == (scale == 1)
+    given = {"heatmaps": np.ones((2, 2, 2)), "masks": np.eye(2, dtype=bool)[None].repeat(2, 0)}
+    result = returned(**given)
+    assert isinstance(result, np.ndarray)
+    np.testing.assert_array_equal(result, np.asarray(answer(**given)))
+    assert said(capsys, "1.7", returned)[0] is returned
 
 
 def test_rows_and_columns(capsys):
@@ -158,20 +179,6 @@ def test_pixels_of_equal_values_do_not_go_all_at_once(capsys):
     assert "Not a curve of k / steps of the pixels where values are equal" in words
 
 
-def test_an_answer_that_writes_into_what_it_is_given_is_told(capsys):
-    right = deletion()
-
-    def deletion_curve(model, images, targets, heatmaps, steps):
-        curve = right(model, images.copy(), targets, heatmaps, steps)
-        images[:] = 0
-        return curve
-
-    words = said(capsys, "1.8", deletion_curve)[1]
-    assert words.endswith(
-        "passed. But it writes into `images`, which the cells below use again: work on a copy."
-    )
-
-
 def test_a_baseline_may_be_one_for_all_images_or_one_for_each(capsys):
     def completeness_gap(model, images, targets, baseline, attributions):
         rows = np.arange(len(images))
@@ -214,7 +221,7 @@ def test_an_attribute_is_not_the_notebooks_variable(capsys, monkeypatch):
 images = np.zeros((2, 4, 4, 3), np.float32)
 
 
-def test_who_reads_the_notebooks_own_is_told_which(capsys):
+def test_a_wrong_answer_that_reads_the_notebooks_arrays_is_told_which(capsys):
     def saliency(model, given, targets):
         def inner(x):
             return model(x)[np.arange(len(images)), targets[:2]].sum()
@@ -222,7 +229,7 @@ def test_who_reads_the_notebooks_own_is_told_which(capsys):
         return jnp.abs(jax.grad(inner)(images)).max(-1)
 
     assert (
-        "It reads `images` of the notebook: use what it is given."
+        "It reads `images` of the notebook: use the function's arguments instead."
         in said(capsys, "1.2", saliency)[1]
     )
 
@@ -240,7 +247,6 @@ def _by_import(model, images, targets):
 @pytest.mark.parametrize(
     ("answer", "name"),
     [
-        (attribution.saliency, "saliency"),
         (partial(attribution.saliency), "saliency"),
         (
             lambda model, images, targets: attribution.saliency(model, images, targets),
@@ -249,15 +255,15 @@ def _by_import(model, images, targets):
         (lambda model, i, t: practical.attribution.saliency(model, i, t), "attribution"),
         (jax.jit(lambda m, images, t: jnp.abs(_helper(m, images, t)).max(-1)), "attribution"),
         (_by_import, "attribution"),
-        (EXERCISES["1.2"].reference, "saliency"),
     ],
 )
-def test_who_borrows_the_packages_answer_is_told_before_the_grader_does(capsys, answer, name):
+def test_the_packages_answer_is_refused_before_the_grader_refuses_it(capsys, answer, name):
     returned, words = said(capsys, "1.2", answer)
     assert returned is answer
     assert words == (
         f"✘ 1.2 saliency: The numbers are right, but it uses the package's `{name}`, which is not "
-        "there when answers are graded: write it without. The cells below use it as it is."
+        "available to the grader: write the function without it. The cells below will use your "
+        "function."
     )
 
 
@@ -270,12 +276,31 @@ def test_predict_and_ones_own_functions_are_ones_own(capsys):
     assert "✔ 2.2" in said(capsys, "2.2", lambda *given: fall(*given))[1]
 
 
-def test_an_answer_cannot_change_what_it_is_asked_with(capsys):
+def _assign(heatmaps):
+    heatmaps[heatmaps < 0] = 0
+
+
+def _multiply(heatmaps):
+    heatmaps *= heatmaps > 0
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _assign,
+        _multiply,
+        lambda heatmaps: np.clip(heatmaps, 0, None, out=heatmaps),
+        lambda heatmaps: np.asarray(heatmaps).sort(),
+    ],
+)
+def test_an_answer_that_writes_into_its_arguments_is_refused(capsys, write):
     def mass_on_mask(heatmaps, masks):
-        heatmaps[:] = np.maximum(heatmaps, 0)
+        write(heatmaps)
         return (heatmaps * masks).sum((1, 2)) / heatmaps.sum((1, 2))
 
-    assert "passed" in said(capsys, "1.7", mass_on_mask)[1]
+    returned, words = said(capsys, "1.7", mass_on_mask)
+    assert returned is EXERCISES["1.7"].reference
+    assert "which the cells below use again: work on a copy, made by `np.array(...)`." in words
 
 
 def test_nbgrader_is_told_by_an_error(monkeypatch, capsys):

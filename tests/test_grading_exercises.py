@@ -15,7 +15,9 @@ from practical.grading.exercise import Exercise
 from practical.grading.exercises import EXERCISES, QUESTIONS
 from practical.grading.submission import seed
 from practical.grading.verdicts import judge
-from tests.attacks.mutants import MUTANTS, mutate
+from tests.attacks.changes import mutate
+from tests.attacks.messages import MESSAGES
+from tests.attacks.mutants import MUTANTS
 from tests.conftest import ROOT
 
 SOURCES = {
@@ -114,7 +116,7 @@ def test_a_property_holds_for_the_right_answer_and_for_no_other(exercise, name):
     assert not asked.holds(wrong, np.random.default_rng(1))
 
 
-def test_who_is_right_in_the_cases_alone_is_found_by_a_relation():
+def test_a_relation_catches_an_answer_that_is_right_only_in_the_cases():
     one = EXERCISES["1.9"]
 
     def area(given):
@@ -137,6 +139,15 @@ def test_a_mistake_is_called_by_its_name(exercise, mistake):
     found = judge(one, written(exercise, changed)[1], np.random.default_rng(3), hidden=True)
     hint = next(m.hint for m in one.mistakes if m.name == mistake)
     assert found == ("wrong", f"This looks like {mistake}. {hint}", mistake)
+
+
+@pytest.mark.parametrize(("exercise", "words", "changes"), MESSAGES)
+def test_a_message_says_what_to_do(exercise, words, changes, capsys):
+    returned = check(exercise, written(exercise, mutate(solution(exercise), changes))[0])
+    message = capsys.readouterr().out
+    assert words in message
+    reference = EXERCISES[exercise].reference
+    assert (returned is reference) == ("It raised " in message)
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

@@ -1,4 +1,4 @@
-"""The line under an exercise: is this answer right, and if not, what is the matter?"""
+"""The line under an exercise: is this answer right, and if not, what is wrong?"""
 
 import dis
 import functools
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from practical.data import Dataset
-from practical.grading.asking import ask, is_blank
+from practical.grading.asking import advice, ask, is_blank
 from practical.grading.exercise import ABSENT, Arguments
 from practical.grading.exercises import EXERCISES
 from practical.grading.verdicts import Stopped, Verdict, judge
@@ -23,23 +23,23 @@ _PUBLIC_SEED = 2412
 
 
 def check(exercise: str, answer: Any) -> Callable:
-    """Check an answer, say what is right or wrong with it, and return what to go on with.
+    """Check an answer, print what is right or wrong with it, and return the function to use.
 
-    The checks call the function with small networks and images that they draw themselves. They are
-    the public ones: whoever grades has more, with other numbers.
+    The checks call the function with small random networks and images, whose arrays are read-only.
+    The grader runs additional checks, with other numbers.
 
     Args:
         exercise: Its number, "1.4".
-        answer: The function that was asked for.
+        answer: The function that the exercise asks for.
 
     Returns:
-        `answer`; while it is blank, or raises an error, the package's own function, so that the
-        cells below can be run.
+        `answer`. If it returns lists, a function that returns them as arrays. If it is blank or
+        raises an error, the package's own function, so that the cells below can be run.
 
     Raises:
         ValueError: If there is no such exercise.
         TypeError: If the answer is not a function.
-        AssertionError: If it is not right, where nbgrader executes the notebook.
+        AssertionError: If the answer is wrong, and nbgrader executes the notebook.
     """
     asked = EXERCISES.get(str(exercise))
     if asked is None:
@@ -49,56 +49,70 @@ def check(exercise: str, answer: Any) -> Callable:
             f"answer must be the function {asked.name} that exercise {asked.id} asks for, got a "
             f"{type(answer).__name__}: check({asked.id!r}, {asked.name})"
         )
-    written: set[str] = set()
+    lists: list[Any] = []
     verdict = judge(
         asked,
-        lambda given: _call(answer, asked.in_order(given), written),
+        lambda given: _call(answer, asked.in_order(given), lists),
         np.random.default_rng(_PUBLIC_SEED),
     )
     borrowed = _borrowed(answer)
-    if borrowed and verdict.status == "passed":
+    if answer is asked.reference:  # this cell is run twice, after a blank or failing answer
+        verdict = Verdict(
+            "blank", "This is the package's function: run the cell with your own function first."
+        )
+    elif borrowed and verdict.status == "passed":
         verdict = Verdict(
             "wrong",
             f"The numbers are right, but it uses the package's {_listed(borrowed)}, which is not "
-            "there when answers are graded: write it without.",
+            "available to the grader: write the function without it.",
         )
     mark = "✔" if verdict.status == "passed" else "…" if verdict.status == "blank" else "✘"
     words = [verdict.message]
     if verdict.status in ("wrong", "raised"):
         words += _globals_read(answer)
-    elif written:
-        words.append(
-            f"But it writes into {_listed(written)}, which the cells below use again: work on a "
-            "copy."
-        )
+    elif lists:
+        words.append("It returns a list; the cells below get it as an array.")
     usable = verdict.status in ("passed", "wrong")
     if verdict.status == "wrong":
-        words.append("The cells below use it as it is.")
+        incorrect = "" if borrowed else "(incorrect) "
+        words.append(f"The cells below will use your {incorrect}function.")
     if not usable:
-        words.append(f"Until then the cells below use the package's {asked.name}.")
+        words.append(f"For now, the cells below use the package's {asked.name}.")
     print(f"{mark} {asked.id} {asked.name}: {' '.join(words)}")
     if "NBGRADER_EXECUTION" in os.environ and verdict.status != "passed":
         raise AssertionError(f"{asked.id} {asked.name}: {verdict.message}")
-    return answer if usable else asked.reference
+    if not usable:
+        return asked.reference
+    return _with_arrays(answer) if lists else answer
 
 
-def _call(answer: Callable, given: Arguments, written: set[str]) -> Any:
-    """Call an answer, and add the names of the arguments that it has written into to `written`."""
-    # An answer that writes into its arguments must not change what the next one gets.
-    arrays = {name: value for name, value in given.items() if isinstance(value, np.ndarray)}
-    own = {**given, **{name: value.copy() for name, value in arrays.items()}}
+def _call(answer: Callable, given: Arguments, lists: list[Any]) -> Any:
+    """Call an answer, and add its result to `lists` if it is one."""
+    # Read-only, as most arrays of the notebook are: JAX's, and NumPy's views of them.
+    views = {name: value.view() for name, value in given.items() if isinstance(value, np.ndarray)}
+    for view in views.values():
+        view.setflags(write=False)
     try:
-        found = ask(answer, own)
-        written |= {
-            name for name, value in arrays.items()
-            if not np.array_equal(own[name], value, equal_nan=value.dtype.kind == "f")
-        }  # fmt: skip
-        return found
+        result = ask(answer, {**given, **views})
+        if isinstance(result, list | tuple):
+            lists.append(result)
+        return result
     except Exception as error:
         if is_blank(error):
-            raise Stopped("blank", "It is not filled in yet.") from error
-        said = f"{type(error).__name__}: {error}".rstrip(".")
-        raise Stopped("raised", f"It raised {said}{_where(error)}.") from error
+            raise Stopped("blank", "You have not written it yet.") from error
+        message = f"{type(error).__name__}: {error}".split("\nSee https://")[0].rstrip(". ")
+        words = f"It raised {message}{_where(error)}. {advice(message, given)}"
+        raise Stopped("raised", words.rstrip()) from error
+
+
+def _with_arrays(answer: Callable) -> Callable:
+    """Return an answer with its results as arrays: the cells below do arithmetic with them."""
+
+    @functools.wraps(answer)
+    def call(*values: Any, **named: Any) -> np.ndarray:
+        return np.asarray(answer(*values, **named))
+
+    return call
 
 
 def _where(error: BaseException) -> str:
@@ -114,10 +128,11 @@ def _where(error: BaseException) -> str:
 
 
 def _globals_read(answer: Callable) -> list[str]:
-    """Name the notebook's networks and arrays that a function reads in place of its arguments."""
+    """Name the notebook's networks and arrays that a function reads besides its arguments."""
     data = Classifier | Dataset | np.ndarray | jax.Array
     names = {name for name, value in _mentioned(answer) if isinstance(value, data)}
-    return [f"It reads {_listed(names)} of the notebook: use what it is given."] if names else []
+    words = f"It reads {_listed(names)} of the notebook: use the function's arguments instead."
+    return [words] if names else []
 
 
 def _borrowed(answer: Callable) -> set[str]:

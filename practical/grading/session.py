@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from practical.grading import sandbox, wire
+from practical.grading.asking import Weighted, advice
 from practical.grading.exercise import Exercise
 from practical.grading.process import Process
 from practical.grading.verdicts import InfrastructureError, Stopped, Verdict, judge
@@ -208,7 +209,7 @@ class Session:
         order = {"kind": "call", "exercise": exercise.id, "function": exercise.name}
         try:
             process.send({**order, "values": values}, arrays)
-            return _answer(process.receive(self._limits.call))
+            return _answer(process.receive(self._limits.call), arguments)
         except (Stopped, EOFError, wire.WireError, OSError) as error:
             if isinstance(error, Stopped) and error.status not in ("timed out", "crashed"):
                 raise
@@ -242,6 +243,8 @@ class Session:
 
 
 def _sent(value: Any) -> Any:
+    if isinstance(value, Weighted):
+        return {"network": _sent(value.model), "weights": value.weights}
     if isinstance(value, Classifier):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.safetensors"
@@ -250,7 +253,7 @@ def _sent(value: Any) -> Any:
     return value
 
 
-def _answer(frame: wire.Frame) -> Any:
+def _answer(frame: wire.Frame, arguments: Mapping[str, Any]) -> Any:
     """Return the value of a worker's answer, or raise why there is none."""
     header = frame.header
     if header["kind"] == "missing":
@@ -260,11 +263,12 @@ def _answer(frame: wire.Frame) -> Any:
     if header["kind"] != "raised":
         raise wire.WireError(f"an answer of kind {header['kind'][:40]!a}")
     if header.get("blank") is True:
-        raise Stopped("blank", "It is not filled in yet.")
+        raise Stopped("blank", "It has not been written yet.")
     message, where = (wire.plain_text(header.get(name), 600) for name in ("message", "where"))
     if message.startswith("WireError: "):
         raise Stopped("wrong", f"It returned {message.removeprefix('WireError: ')}.")
-    raise Stopped("raised", f"It raised {message}{' ' if where else ''}{where}.")
+    words = f"It raised {message}{' ' if where else ''}{where}. {advice(message, arguments)}"
+    raise Stopped("raised", words.rstrip())
 
 
 def _no_network(_: bytes) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from practical.grading.asking import TARGETS_HINT
 from practical.grading.exercise import Arguments, Call, Exercise, Mistake, Property
 
 STATUSES = (
@@ -57,11 +58,18 @@ def judge(
 
 def _judge(exercise: Exercise, call: Call, rng: np.random.Generator, hidden: bool) -> Verdict:
     cases = exercise.cases(rng)
+    found: list[Any] = []
     try:
-        found = [call(case) for case in cases]
+        for case in cases:
+            found.append(call(case))
         expected = [exercise.reference(**case) for case in cases]
         told = next(
-            (words for f, e in zip(found, expected, strict=True) if (words := _form(f, e))), ""
+            (
+                words
+                for case, answer, right in zip(cases, found, expected, strict=True)
+                if (words := _form(answer, right, case.get("targets")))
+            ),
+            "",
         )
         if not told and all(_close(f, e, exercise) for f, e in zip(found, expected, strict=True)):
             properties = exercise.properties + (exercise.hidden if hidden else ())
@@ -69,12 +77,16 @@ def _judge(exercise: Exercise, call: Call, rng: np.random.Generator, hidden: boo
                 if not _holds(one, exercise, call, rng):
                     return Verdict("wrong", f"Not {one.name}: {one.hint}")
             return Verdict("passed", "All checks passed." if hidden else "Public checks passed.")
-        mistake = _known(exercise, cases, found, expected)
+        mistake = _known(exercise, cases, found)
         if mistake:
             return Verdict("wrong", f"This looks like {mistake.name}. {mistake.hint}", mistake.name)
         general = "" if hidden and not told else told or _pattern(found, expected)
         return Verdict("wrong", " ".join(filter(None, (general, exercise.hint))))
     except Stopped as stopped:
+        if stopped.status == "raised" and (mistake := _known(exercise, cases[: len(found)], found)):
+            # The answers before the error tell more than the error does.
+            words = f"{stopped.message} This looks like {mistake.name}. {mistake.hint}"
+            return Verdict(stopped.status, words, mistake.name)
         return Verdict(stopped.status, stopped.message)
 
 
@@ -98,10 +110,9 @@ class _MalformedError(Exception):
     pass
 
 
-def _known(
-    exercise: Exercise, cases: Sequence[Arguments], found: list[Any], expected: list[Any]
-) -> Mistake | None:
+def _known(exercise: Exercise, cases: Sequence[Arguments], found: list[Any]) -> Mistake | None:
     """Return the mistake that explains the answers to all cases."""
+    expected = [exercise.reference(**case) for case in cases]
     for mistake in exercise.mistakes:
         wrong = [mistake.answer(**case) for case in cases]
         # A mistake that changes nothing in any case would be found in every answer.
@@ -116,8 +127,8 @@ def _same(found: Any, expected: Any, exercise: Exercise) -> bool:
     return not _form(found, expected) and _close(found, expected, exercise)
 
 
-def _form(found: Any, expected: Any) -> str:
-    """Say what is wrong with an answer's form, or nothing."""
+def _form(found: Any, expected: Any, targets: Any = None) -> str:
+    """Say what is wrong with an answer's form, or nothing; `targets` are those of its case."""
     if isinstance(expected, str):
         return "" if isinstance(found, str) else f"It has to return a text, not {_kind(found)}."
     if isinstance(expected, tuple):
@@ -135,10 +146,22 @@ def _form(found: Any, expected: Any) -> str:
     except (TypeError, ValueError, OverflowError):
         return f"It has to return numbers of shape {wanted}, not {_kind(found)}."
     if array.shape != wanted:
-        return f"The shape of what it returns is {array.shape}, and should be {wanted}."
+        words = f"The shape of what it returns is {array.shape}, and should be {wanted}."
+        return f"{words} {_shape_hint(array.shape, wanted, targets)}".rstrip()
     if not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
         return f"{count} of the {array.size} numbers that it returns are not finite."
+    return ""
+
+
+def _shape_hint(shape: tuple[int, ...], wanted: tuple[int, ...], targets: Any) -> str:
+    """Return the likely reason for a wrong shape, or nothing."""
+    if np.ndim(targets) == 1 and shape == (*wanted, len(targets)):
+        return TARGETS_HINT
+    if shape == wanted[::-1]:
+        return "The axes are in the opposite order."
+    if np.prod(shape) == np.prod(wanted):
+        return "It has the right number of values, so a `reshape` can give it the right shape."
     return ""
 
 
@@ -182,18 +205,24 @@ def _pattern(found: list[Any], expected: list[Any]) -> str:
     def like(change) -> bool:
         return all(np.allclose(f, change(e), 0.01, 0.01 * np.abs(e).max()) for f, e in pairs)
 
+    integers = all(np.asarray(f).dtype.kind in "iu" for f in found)
+    if integers and any((e % 1).any() for _, e in pairs):
+        return "It returns whole numbers: do not store the results in an array of integers."
     if like(np.negative):
         return "The sign is turned around."
     if like(np.abs):
         return "The sign is lost: these are the magnitudes of the right values."
-    factors = [np.vdot(f, e) / max(np.vdot(e, e), 1e-12) for f, e in pairs]
-    if all(
-        np.allclose(f, k * e, 0.01, 0.01 * abs(k) * np.abs(e).max()) and abs(k) > 1e-6
-        for k, (f, e) in zip(factors, pairs, strict=True)
-    ):
+    factors = [_factor(f, e) for f, e in pairs]
+    # An answer that is right in one case is not off by a constant.
+    if all(abs(factor) > 0 and abs(factor - 1) > 0.01 for factor in factors):
         return (
             f"Each value is a constant times the right one: {factors[0]:.3g} times it in the "
             "first case."
+        )
+    if all(e.ndim > 1 and _scaled(f, e) for f, e in pairs):
+        return (
+            "Each entry along the first axis is the right one times a constant of its own: do not "
+            "divide an image's values by their maximum or their sum."
         )
     for name, axis in (("rows", -2), ("columns", -1)):
         if all(e.ndim > 1 for _, e in pairs) and like(lambda e, axis=axis: np.flip(e, axis)):
@@ -203,3 +232,16 @@ def _pattern(found: list[Any], expected: list[Any]) -> str:
     ):
         return "Rows and columns are exchanged."
     return ""
+
+
+def _factor(found: np.ndarray, right: np.ndarray) -> float:
+    """Return the factor between two arrays, or 0 if they are not proportional."""
+    factor = np.vdot(found, right) / max(np.vdot(right, right), 1e-12)
+    alike = np.allclose(found, factor * right, 0, 0.002 * abs(factor) * np.abs(right).max())
+    return factor if alike and abs(factor) > 1e-6 else 0.0
+
+
+def _scaled(found: np.ndarray, right: np.ndarray) -> bool:
+    """Return whether each entry along the first axis is proportional, and not all are equal."""
+    factors = np.array([*map(_factor, found, right)])
+    return bool(factors.all() and np.abs(factors - 1).max() > 0.01)

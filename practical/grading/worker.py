@@ -34,7 +34,7 @@ import numpy as np
 from IPython.core.interactiveshell import InteractiveShell
 
 from practical.grading import wire
-from practical.grading.asking import ask, is_blank
+from practical.grading.asking import Weighted, ask, is_blank
 from practical.grading.stand_ins import CHECKED, Absent
 from practical.grading.unused import Names, names, unused
 
@@ -125,6 +125,9 @@ class _Notebook:
         if function is None:
             return {"kind": "missing"}, []
         values = wire.unpack(order["values"], frame.arrays, network=_network)
+        for name, value in values.items():
+            if isinstance(value, dict):
+                values[name] = Weighted(value["network"], value["weights"])
         try:
             answer = _numbers(ask(function, values))
             return {"kind": "returned", "value": wire.pack(answer, arrays)}, arrays

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from practical.grading import classroom
 from practical.grading.handed_in import students
-from tests.attacks.mutants import MUTANTS, mutate
+from tests.attacks.changes import mutate
+from tests.attacks.mutants import MUTANTS
 from tests.attacks.zoo import IMPORTS
 from tests.test_grading_attacks import notebook
 from tests.test_grading_exercises import solution

@@ -1,10 +1,19 @@
 """One wrong answer for each known mistake: what a student writes, as a change of the solution."""
 
-Change = tuple[str, str]
-
-_SOFTMAX = [("model(x)[rows", "jax.nn.softmax(model(x))[rows")]
-_LOSS = [("model(x)[rows", "-jax.nn.log_softmax(model(x))[rows")]
-_PREDICTED = [("rows", "targets = predict(model, images).argmax(1)\n    rows")]  # the first line
+from tests.attacks.changes import (
+    AREA,
+    CURVE,
+    GAP,
+    MAP,
+    OUTPUTS,
+    PLACES,
+    POINT,
+    PREDICTED,
+    RELU,
+    Change,
+    returning,
+)
+from tests.attacks.mutants_filters_and_bias import FILTERS_AND_BIAS
 
 # exercise -> the mistake's name -> (what stands in the solution, what stands there instead)
 MUTANTS: dict[str, dict[str, list[Change]]] = {
@@ -15,10 +24,46 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
             ("predict(model, hidden)[rows", "jax.nn.softmax(predict(model, hidden))[rows"),
         ],
         "a black square, whatever `color` is": [("] = color", "] = 0")],
-        "a square that is hidden in one colour channel alone": [
+        "a sum that is divided by the number of all squares": [
+            ("np.maximum(covers, 1)", "squares"),
+            ("    total, covers", "    squares = 0\n    total, covers"),
+            ("            hidden = ", "            squares += 1\n            hidden = "),
+        ],
+        "values of the last square only, divided by the number of squares": [
+            ("left : left + window] += falls", "left : left + window] = falls")
+        ],
+        "falls that are cut to whole numbers": [
+            ("np.zeros(images.shape[:3])", "np.zeros(images.shape[:3], int)"),
+            (
+                "total[:, top : top + window, left : left + window] +=",
+                "place = np.s_[:, top : top + window, left : left + window]\n"
+                "            total[place] = total[place] +",
+            ),
+        ],
+        "falls only, with rises set to 0": [("+= falls[", "+= np.maximum(falls, 0)[")],
+        "squares that reach over the edge of the image": [
+            ("height - window + 1", "height"),
+            ("width - window + 1", "width"),
+        ],
+        "columns that are counted by the height": [("width - window", "height - window")],
+        "rows that are counted by the width": [("height - window", "width - window")],
+        "height and width exchanged": [
+            ("height - window", "w - window"),
+            ("width - window", "height - window"),
+            ("    total,", "    w = width\n    total,"),
+        ],
+        "a square at every pixel, whatever `stride` is": [
+            ("1, stride)", "1)"),
+            ("1, stride)", "1)"),
+        ],
+        "squares side by side, whatever `stride` is": [
+            ("1, stride)", "1, window)"),
+            ("1, stride)", "1, window)"),
+        ],
+        "a square that is hidden in one color channel only": [
             ("left : left + window] = color", "left : left + window, 0] = color[..., 0]")
         ],
-        "the fall of the predicted class's logit": _PREDICTED,
+        "the fall of the predicted class's logit": PREDICTED,
         "squares that stay hidden while the next ones are": [
             ("            hidden = np.array(images)\n", ""),
             ("    for top", "    hidden = np.array(images)\n    for top"),
@@ -29,52 +74,67 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
         ],
     },
     "1.2": {
-        "the gradient of a probability": _SOFTMAX,
-        "the gradient of the loss": _LOSS,
+        **OUTPUTS,
+        "the gradient norm": returning(MAP, "jnp.linalg.norm(slopes, axis=-1)"),
+        "the mean of the channels' magnitudes": [(".max(axis=-1)", ".mean(axis=-1)")],
+        "gradient times input": [("jnp.abs(slopes)", "jnp.abs(slopes * images)")],
+        "positive slopes only": [("jnp.abs(slopes)", "jnp.maximum(slopes, 0)")],
+        "`[targets]`, which picks images by the numbers of their classes": [
+            ("[rows, targets]", "[targets]")
+        ],
         "the largest value over the channels, with its sign": [("jnp.abs(slopes)", "slopes")],
         "the magnitude of the sum over the channels": [
             ("jnp.abs(slopes).max(axis=-1)", "jnp.abs(slopes.sum(axis=-1))")
         ],
         "the sum of the channels' magnitudes": [(".max(axis=-1)", ".sum(axis=-1)")],
-        "the gradient of the predicted class": _PREDICTED,
         "the gradients of the whole batch added up": [
             ("jnp.abs(slopes)", "jnp.abs(slopes.sum(0) + 0 * slopes)")
         ],
     },
     "1.3": {
-        "the gradient alone": [("return images * jax", "return jax")],
-        "the gradient of a probability": _SOFTMAX,
-        "the gradient of the loss": _LOSS,
+        **OUTPUTS,
+        "the gradient, not multiplied by the input": [("return images * jax", "return jax")],
+        "the saliency times the input": [
+            ("images * jax", "images * abs(jax"),
+            (")(images)", ")(images)).max(axis=-1, keepdims=True)"),
+        ],
         "magnitudes": [
             (
                 "return images * jax.grad(lambda x: model(x)[rows, targets].sum())(images)",
                 "return abs(images * jax.grad(lambda x: model(x)[rows, targets].sum())(images))",
             )
         ],
-        "the gradient of the predicted class": _PREDICTED,
     },
     "1.4": {
+        **OUTPUTS,
+        "gradients at the beginnings of the steps, k / steps": [("(k + 0.5)", "k")],
+        "gradients at the ends of the steps, (k + 1) / steps": [("k + 0.5", "k + 1")],
+        "gradients at `steps` points from 0 to 1, with both ends": [
+            ("(k + 0.5) / steps", "np.linspace(0, 1, steps)[k]")
+        ],
+        "the trapezoidal rule, with `steps` + 1 gradients": [
+            ("range(steps)", "range(steps + 1)"),
+            ("slope(", "(0.5 if k in (0, steps) else 1) * slope("),
+            ("(k + 0.5)", "k"),
+        ],
+        "alpha = k + 1/2 / steps": [("(k + 0.5) / steps", "(k + 0.5 / steps)")],
+        "only the last gradient, divided by `steps`": [("mean +=", "mean =")],
+        "one gradient too few": [("range(steps)", "range(1, steps)")],
+        "one gradient too many": [("range(steps)", "range(steps + 1)")],
+        "a way that starts at black, with the length of images - baseline": [
+            ("slope(baseline + ", "slope(")
+        ],
         "the averaged gradient, not multiplied by x - x'": [
             ("return (images - baseline) * mean", "return mean")
         ],
         "the averaged gradient times x, not times x - x'": [
             ("return (images - baseline) * mean", "return images * mean")
         ],
-        "a way that begins at black, not at the baseline": [
-            (
-                "slope(baseline + (k + 0.5) / steps * (images - baseline))",
-                "slope((k + 0.5) / steps * images)",
-            )
-        ],
+        "a way that begins at black, not at the baseline": [(POINT, "(k + 0.5) / steps * images")],
         "black as the baseline, whatever `baseline` is": [
             ("mean = jnp", "baseline = 0\n    mean = jnp")
         ],
-        "the gradient at the image alone, times x - x'": [
-            ("slope(baseline + (k + 0.5) / steps * (images - baseline))", "slope(images)")
-        ],
-        "the gradient of a probability": _SOFTMAX,
-        "the gradient of the loss": _LOSS,
-        "the gradient of the predicted class": _PREDICTED,
+        "the gradient at the image only, times x - x'": [(POINT, "images")],
         "magnitudes": [
             ("return (images - baseline) * mean", "return abs((images - baseline) * mean)")
         ],
@@ -83,15 +143,20 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
         ],
     },
     "1.5": {
-        "the sum less the image's logit, without the baseline's": [("(ends - starts)", "ends")],
-        "the size of the gap, without its sign": [
-            (
-                "return np.sum(attributions, axis=(1, 2, 3)) - (ends - starts)",
-                "return abs(np.sum(attributions, axis=(1, 2, 3)) - (ends - starts))",
-            )
+        "the sum of the attributions, from which nothing is subtracted": [
+            (" - (ends - starts)", "")
         ],
+        "the mean of the attributions minus the change of the logit": [("np.sum", "np.mean")],
+        "the sum plus the change of the logit": [("- (ends - starts)", "+ (ends - starts)")],
+        "the gap as a share of the change": returning(GAP, f"({GAP}) / (ends - starts)"),
+        "the sum as a share of the change": [("- (ends - starts)", "/ (ends - starts)")],
+        "the change from black, whatever `baseline` is": [
+            ("np.broadcast_to(baseline, images.shape)", "np.zeros_like(images)")
+        ],
+        "the sum minus the image's logit, without the baseline's": [("(ends - starts)", "ends")],
+        "the size of the gap, without its sign": returning(GAP, f"abs({GAP})"),
         "the absolute value before the sum": [("np.sum(attributions", "np.sum(abs(attributions)")],
-        "probabilities in the place of logits": [
+        "probabilities instead of logits": [
             ("= predict(model, images)", "= jax.nn.softmax(predict(model, images))"),
             (
                 "= predict(model, np.broadcast_to(baseline, images.shape))",
@@ -99,40 +164,45 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
             ),
         ],
         "one sum over the whole batch": [(", axis=(1, 2, 3))", ")")],
-        "the predicted class's logit": _PREDICTED,
+        "the predicted class's logit": PREDICTED,
     },
     "1.6": {
-        "a map without the ReLU at the end": [
-            (
-                "jnp.maximum((weights * features).sum(axis=-1), 0)",
-                "(weights * features).sum(axis=-1)",
-            )
+        "the gradient of a probability": [("model.head(a)[", "jax.nn.softmax(model.head(a))[")],
+        "the gradient of the loss": [("model.head(a)[", "-jax.nn.log_softmax(model.head(a))[")],
+        **{name: OUTPUTS[name] for name in list(OUTPUTS)[2:]},
+        "a derivative that is not averaged over the positions": [
+            (".mean(axis=(1, 2), keepdims=True)", "")
         ],
-        "magnitudes in the place of the ReLU": [
-            (
-                "jnp.maximum((weights * features).sum(axis=-1), 0)",
-                "abs((weights * features).sum(axis=-1))",
-            )
-        ],
-        "a ReLU on each map before they are added up": [
-            (
-                "jnp.maximum((weights * features).sum(axis=-1), 0)",
-                "jnp.maximum(weights * features, 0).sum(axis=-1)",
-            )
+        "a map without the ReLU at the end": [(RELU, "(weights * features).sum(axis=-1)")],
+        "magnitudes instead of the ReLU": [(RELU, "abs((weights * features).sum(axis=-1))")],
+        "a ReLU on the weights, or on each map, before the maps are added up": [
+            (RELU, "(jnp.maximum(weights, 0) * features).sum(axis=-1)")
         ],
         "weights that are added up over the positions, not averaged": [
             ("slopes.mean(axis=(1, 2)", "slopes.sum(axis=(1, 2)")
         ],
         "a mean over the channels": [(".sum(axis=-1), 0)", ".mean(axis=-1), 0)")],
         "the maps added up without their weights": [("weights * features", "features")],
-        "weights of a probability": [("model.head(a)[", "jax.nn.softmax(model.head(a))[")],
-        "weights of the predicted class": _PREDICTED,
     },
     "1.7": {
-        "magnitudes in the place of what is positive": [
-            ("np.maximum(heatmaps, 0)", "abs(heatmaps)")
+        "positive relevance divided by the sum of all magnitudes": [
+            ("/ positive", "/ abs(heatmaps)")
         ],
-        "sums that count negative relevance, too": [("np.maximum(heatmaps, 0)", "heatmaps")],
+        "positive relevance divided by a sum that counts negative relevance": [
+            ("/ positive", "/ heatmaps")
+        ],
+        "the sum of the relevance on the mask, not its share": [
+            (" / positive.sum(axis=(1, 2))", "")
+        ],
+        "the mean relevance on the mask": [("/ positive", "/ masks")],
+        "each image's relevance divided by that of the whole batch": [
+            ("/ positive.sum(axis=(1, 2))", "/ positive.sum()")
+        ],
+        "relevance on the mask divided by relevance beside it": [
+            ("/ positive", "/ (positive * ~masks)")
+        ],
+        "magnitudes instead of the positive part": [("np.maximum(heatmaps, 0)", "abs(heatmaps)")],
+        "sums that also count negative relevance": [("np.maximum(heatmaps, 0)", "heatmaps")],
         "a density: the share over the mask's share of the image": [
             ("positive.sum(axis=(1, 2))\n", "positive.sum(axis=(1, 2)) / masks.mean(axis=(1, 2))\n")
         ],
@@ -151,28 +221,54 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
     },
     "1.8": {
         "the least relevant pixels first": [("np.argsort(-flat", "np.argsort(flat")],
+        "a single `argsort` taken for the pixels' places": [(PLACES, "np.argsort(-flat, axis=1)")],
+        "a single `argsort` in ascending order, taken for the pixels' places": [
+            (PLACES, "np.argsort(flat, axis=1)")
+        ],
+        "an order within each row of the map": [(PLACES, "np.argsort(np.argsort(-maps))")],
+        "pixels put in, not taken away": [("color, images)", "images, color)")],
+        "the fall of the probability": returning(CURVE, f"(s := {CURVE})[:, :1] - s"),
+        "the probability as a share of the one at the beginning": returning(
+            CURVE, f"(s := {CURVE}) / s[:, :1]"
+        ),
+        "a softmax over the batch": [("(model, deleted))", "(model, deleted), axis=0)")],
+        "the largest probability, not the target's": [
+            ("deleted))[rows, targets]", "deleted)).max(1)")
+        ],
+        "a mean over images and rows": [("mean(axis=(1, 2), k", "mean(axis=(0, 1), k")],
+        "the mean color of the pixels that are left": [
+            (
+                "        deleted =",
+                "        rest = ~gone[..., None]\n"
+                "        color = (images * rest).sum((1, 2), keepdims=True)\n"
+                "        color = color / rest.sum((1, 2), keepdims=True).clip(1)\n"
+                "        deleted =",
+            ),
+            ("color, images)", "color, images).astype(np.float32)"),
+        ],
         "one order for the pixels of all images": [
             ("    flat = maps.reshape(len(images), -1)", "    flat = maps.reshape(1, -1)")
         ],
-        "one colour channel deleted": [
+        "one color channel deleted": [
             (
                 "np.where(gone[..., None], color, images)",
                 "np.where(gone[..., None] & (np.arange(3) == 0), color, images)",
             )
         ],
-        "the logit that is recorded": [
+        "the logit instead of the probability": [
             ("jax.nn.softmax(predict(model, deleted))", "predict(model, deleted)")
         ],
-        "black in the place of deleted pixels": [
-            ("color, images)", "0, images).astype(np.float32)")
-        ],
-        "a mean grey in the place of deleted pixels": [
-            ("mean(axis=(1, 2), k", "mean(axis=(1, 2, 3), k")
-        ],
-        "the mean colour of the whole batch": [("mean(axis=(1, 2), k", "mean(axis=(0, 1, 2), k")],
+        "black for deleted pixels": [("color, images)", "0, images).astype(np.float32)")],
+        "a mean gray for deleted pixels": [("mean(axis=(1, 2), k", "mean(axis=(1, 2, 3), k")],
+        "the mean color of the whole batch": [("mean(axis=(1, 2), k", "mean(axis=(0, 1, 2), k")],
         "pixels ranked by their magnitude": [("np.asarray(heatmaps)", "abs(np.asarray(heatmaps))")],
     },
     "1.9": {
+        "both ends of each piece added up, not averaged": [(" / 2", "")],
+        "pieces that all have the same width": [(AREA, "ends.mean(axis=1) * np.ptp(fractions)")],
+        "pieces that all have the width of the first": [
+            (AREA, "ends.sum(axis=1) * (fractions[1] - fractions[0])")
+        ],
         "the mean of the scores": [
             ("return ends @ np.diff(fractions)", "return scores.mean(axis=1)")
         ],
@@ -186,121 +282,12 @@ MUTANTS: dict[str, dict[str, list[Change]]] = {
         "a mean height, the area over the width of the whole curve": [
             ("@ np.diff(fractions)", "@ np.diff(fractions) / np.ptp(fractions)")
         ],
-        "one area of all curves": [
+        "the same area for all curves": [
             (
                 "return ends @ np.diff(fractions)",
                 "return np.full(len(scores), ends.mean(0) @ np.diff(fractions))",
             )
         ],
     },
-    "1.10": {
-        "waves that are not of length 1": [
-            ("    waves /= np.linalg.norm(waves, axis=1, keepdims=True)\n", "")
-        ],
-        "the constant wave scaled as the others are": [
-            ("waves /= np.linalg.norm(waves, axis=1, keepdims=True)", "waves *= np.sqrt(2 / size)")
-        ],
-        "waves that are read at the pixels' edges": [("np.arange(size) + 0.5", "np.arange(size)")],
-        "whole waves in the place of half ones": [("np.pi / size", "2 * np.pi / size")],
-        "rows and columns exchanged in the order of the basis": [("->klij", "->lkij")],
-    },
-    "1.11": {
-        "squares in the place of magnitudes": [
-            (
-                'np.abs(np.einsum("hwio,khw->iok", kernels, basis))',
-                '(np.einsum("hwio,khw->iok", kernels, basis) ** 2)',
-            )
-        ],
-        "the magnitude of the mean filter's parts": [
-            ("kernels, basis)).mean(axis=(0, 1))", "kernels, basis).mean(axis=(0, 1)))")
-        ],
-        "the mean without the magnitude": [("np.abs(np.einsum", "(np.einsum")],
-        "the sum over the filters": [("mean(axis=(0, 1))", "sum(axis=(0, 1))")],
-        "filters added up over their input channels first": [
-            ("kernels, basis)).mean(axis=(0, 1))", "kernels, basis).sum(axis=0)).mean(axis=0)")
-        ],
-        "shares, which add up to 1": [
-            (
-                'return np.abs(np.einsum("hwio,khw->iok", kernels, basis)).mean(axis=(0, 1))',
-                'e = np.abs(np.einsum("hwio,khw->iok", kernels, basis)).mean(axis=(0, 1))\n'
-                "    return e / e.sum()",
-            )
-        ],
-    },
-    "1.12": {
-        "weights that are the magnitude of the slopes' sum": [
-            ("np.abs(slopes).sum(axis=(0, 1))", "np.abs(slopes.sum(axis=(0, 1)))")
-        ],
-        "weights with a sign": [("np.abs(slopes).sum", "slopes.sum")],
-        "filters that all have the same weight": [
-            ("np.abs(slopes).sum(axis=(0, 1))", "np.ones(slopes.shape[2:])")
-        ],
-        "the spectrum of the slopes": [
-            ("weights = np.abs", "slopes, kernels = kernels, slopes\n    weights = np.abs")
-        ],
-        "slopes times filters as weights": [("np.abs(slopes)", "np.abs(slopes * kernels)")],
-        "the mean over the filters": [
-            (
-                'return np.einsum("io,iok->k", weights, parts)',
-                'return np.einsum("io,iok->k", weights, parts) / weights.size',
-            )
-        ],
-    },
-    "2.1": {
-        "the share of the relevance, not over the share of the pixels": [
-            ("share / masks.mean(axis=(1, 2))", "share")
-        ],
-        "magnitudes in the place of what is positive": [
-            ("np.maximum(heatmaps, 0)", "abs(heatmaps)")
-        ],
-        "the share of the relevance over the number of pixels on the mask": [
-            ("share / masks.mean(axis=(1, 2))", "share / masks.sum(axis=(1, 2))")
-        ],
-        "relevance on the mask over relevance beside it": [
-            ("share / masks.mean(axis=(1, 2))", "share / (1 - share)")
-        ],
-        "one density of all images": [
-            (
-                "return share / masks.mean(axis=(1, 2))",
-                "return 0 * share + (positive * masks).sum() / positive.sum() / masks.mean()",
-            )
-        ],
-    },
-    "2.2": {
-        "a change of the logit": [("jax.nn.softmax(predict(model, x))", "predict(model, x)")],
-        "the probability before, less that after": [("after - before", "before - after")],
-        "the most probable class in the place of the target": _PREDICTED,
-        "the size of the change, without its sign": [("after - before", "abs(after - before)")],
-        "a softmax over the batch": [
-            ("jax.nn.softmax(predict(model, x))", "jax.nn.softmax(predict(model, x), axis=0)")
-        ],
-    },
-    "2.3": {
-        "a verdict by the mean fall, without its interval": [("- 1.96 * error ", "")],
-        "a verdict by the interval's upper end": [("- 1.96", "+ 1.96")],
-        "a verdict against whoever is wrong on swapped images": [
-            ("return falls", "return 1 - np.mean(swapped, axis=1) > margin\n    return falls")
-        ],
-        "a verdict against the network that is best on aligned images": [
-            (
-                "return falls",
-                "right = np.mean(aligned, axis=1)\n    return right == 1\n    return falls",
-            )
-        ],
-        "an interval that does not shrink with the number of images": [
-            (" / np.sqrt(falls.shape[1])", "")
-        ],
-        "falls that are turned around": [
-            ("aligned.astype(float) - swapped", "swapped.astype(float) - aligned")
-        ],
-    },
+    **FILTERS_AND_BIAS,
 }
-
-
-def mutate(solution: str, changes: list[Change]) -> str:
-    """Return a solution with each change made once."""
-    for old, new in changes:
-        if old not in solution:
-            raise ValueError(f"{old!r} is not in the solution")
-        solution = solution.replace(old, new, 1)
-    return solution

@@ -10,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from practical import explainfix
+from practical.grading.asking import TARGETS_HINT, Weighted
 from practical.grading.exercise import Call, Mistake, Property
 from practical.models import Classifier
 from practical.models.architecture import Architecture
+
+Network = Classifier | Weighted
 
 
 def network(rng: np.random.Generator, classes: int = 3) -> Classifier:
@@ -71,12 +74,16 @@ def explained(
 def heatmaps(rng: np.random.Generator, count: int, height: int = 6, width: int = 8) -> np.ndarray:
     """Return random maps without ties, of different scales.
 
-    Their sums are not 0, by which a mistake may divide; and the highest pixels of a batch are not
-    the highest of each map.
+    Their sums are above 0, since a mistake may divide by them. The share of negative relevance
+    differs between maps, so that no mistake is off by a constant. The highest pixels of a batch are
+    not the highest of each map.
     """
-    values = rng.permuted(np.linspace(-0.9, 1.1, height * width), axis=0)
     scales = rng.permutation(np.geomspace(0.5, 2, count))
-    maps = [scale * rng.permutation(values).reshape(height, width) for scale in scales]
+    lowest = -rng.permutation(np.linspace(0.3, 0.9, count))
+    maps = [
+        scale * rng.permutation(np.linspace(low, 1.1, height * width)).reshape(height, width)
+        for scale, low in zip(scales, lowest, strict=True)
+    ]
     return np.stack(maps).astype(np.float32)
 
 
@@ -89,21 +96,27 @@ def masks(rng: np.random.Generator, count: int, height: int = 6, width: int = 8)
     return found
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["model"], meta_fields=["output", "part"])
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["model", "mix"],
+    meta_fields=["output", "part"],
+)
 @dataclass(frozen=True)
 class Changed:
-    """A network that answers something else than its logits, or its head alone.
+    """A network that returns something else than its logits, or only its head.
 
-    A pytree as the network is one, so that it is compiled once.
+    It is a pytree, as the network is, so that it is compiled once.
     """
 
-    model: Classifier
+    model: Network
     output: Callable = lambda logits: logits
     part: str = "model"
+    mix: Any = 1.0  # (classes, classes), by which the output is multiplied; 1 leaves it unchanged
 
     def __call__(self, given: Any) -> Any:
         """Return the output for images, or for features."""
-        return self.output((self.model.head if self.part == "head" else self.model)(given))
+        output = self.output((self.model.head if self.part == "head" else self.model)(given))
+        return output if np.ndim(self.mix) == 0 else output @ self.mix
 
     def features(self, images: Any) -> Any:
         """Return the network's last feature maps."""
@@ -111,11 +124,11 @@ class Changed:
 
     def head(self, features: Any) -> Any:
         """Return the output for feature maps."""
-        return self.output(self.model.head(features))
+        return Changed(self.model, self.output, "head", self.mix)(features)
 
 
-def softmaxed(model: Classifier) -> Changed:
-    """Return the probabilities in the logits' place."""
+def softmaxed(model: Network) -> Changed:
+    """Return a network whose output is the probabilities."""
     return Changed(model, jax.nn.softmax)
 
 
@@ -123,27 +136,46 @@ def _negative_log(logits: jax.Array) -> jax.Array:
     return -jax.nn.log_softmax(logits)
 
 
-def loss(model: Classifier) -> Changed:
-    """Return the cross-entropy in the logit's place."""
+def loss(model: Network) -> Changed:
+    """Return a network whose output is the cross-entropy of each class."""
     return Changed(model, _negative_log)
 
 
-def head(model: Classifier) -> Changed:
+def all_targets(model: Network, images: np.ndarray, targets: np.ndarray) -> Changed:
+    """Return a network each of whose outputs is what `model(images)[:, targets]` adds up."""
+    classes = logits(model, images[:1]).shape[1]
+    counts = np.bincount(targets, minlength=classes)
+    return Changed(model, mix=np.tile(counts[:, None], classes).astype(np.float32))
+
+
+def all_classes(model: Network, images: np.ndarray, targets: np.ndarray) -> Changed:
+    """Return a network each of whose outputs is the sum of all logits."""
+    classes = logits(model, images[:1]).shape[1]
+    return Changed(model, mix=np.ones((classes, classes), np.float32))
+
+
+def averaged(model: Network, images: np.ndarray, targets: np.ndarray) -> Changed:
+    """Return a network whose outputs are the logits over the number of images."""
+    classes = logits(model, images[:1]).shape[1]
+    return Changed(model, mix=np.eye(classes, dtype=np.float32) / len(images))
+
+
+def head(model: Network) -> Changed:
     """Return the network above its last feature maps."""
     return Changed(model, part="head")
 
 
-def predicted(model: Classifier | Changed, images: np.ndarray) -> np.ndarray:
+def predicted(model: Network | Changed, images: np.ndarray) -> np.ndarray:
     """Return the most probable classes."""
     return logits(model, images).argmax(1)
 
 
-def logits(model: Classifier | Changed, images: Any) -> np.ndarray:
+def logits(model: Network | Changed, images: Any) -> np.ndarray:
     """Return the network's output."""
     return np.asarray(_logits(model, jnp.asarray(images, jnp.float32)))
 
 
-def slope(model: Classifier | Changed, images: Any, targets: Any) -> np.ndarray:
+def slope(model: Network | Changed, images: Any, targets: Any) -> np.ndarray:
     """Return the derivative of the target's output with respect to the images, or features."""
     return np.asarray(_slope(model, jnp.asarray(images, jnp.float32), jnp.asarray(targets)))
 
@@ -160,20 +192,40 @@ def _slope(model, images, targets):
 
 
 def wrong_outputs(method: Callable) -> tuple[Mistake, ...]:
-    """Return the mistakes of who differentiates something else than the target's logit.
+    """Return the mistakes of differentiating something else than the targets' logits.
 
     Args:
-        method: The right answer, as a function of `model`, `images`, `targets` and whatever else.
+        method: The right answer, as a function of `model`, `images`, `targets` and any others.
     """
 
     def of(change: Callable) -> Callable:
         return lambda model, **given: method(change(model), **given)
 
+    def mixed(change: Callable) -> Callable:
+        return lambda model, images, targets, **given: method(
+            change(model, images, targets), images=images, targets=targets, **given
+        )
+
     return (
         Mistake(
+            "the gradient of all images' targets",
+            TARGETS_HINT,
+            mixed(all_targets),
+        ),
+        Mistake(
+            "the gradient of all classes' logits",
+            "Pick one logit per image, that of its target, before you add them up.",
+            mixed(all_classes),
+        ),
+        Mistake(
+            "the gradient of the mean over the images",
+            "Add the targets' logits up; do not average them over the batch.",
+            mixed(averaged),
+        ),
+        Mistake(
             "the gradient of a probability",
-            "Differentiate the logit, what the model returns, without a softmax: a probability can "
-            "move because of other classes.",
+            "Differentiate the logit, which the model returns, without a softmax: a probability "
+            "also changes when the logits of other classes change.",
             of(softmaxed),
         ),
         Mistake(
@@ -185,7 +237,7 @@ def wrong_outputs(method: Callable) -> tuple[Mistake, ...]:
             "the gradient of the predicted class",
             "Differentiate the logit of `targets`, which need not be the largest.",
             lambda model, images, targets, **given: method(
-                model, images, predicted(model, images), **given
+                model, images=images, targets=predicted(model, images), **given
             ),
         ),
     )
@@ -197,6 +249,12 @@ def located(rng: np.random.Generator) -> list[dict]:
         {"heatmaps": heatmaps(rng, 3), "masks": masks(rng, 3)},
         {"heatmaps": 40 * heatmaps(rng, 2, 7, 7), "masks": masks(rng, 2, 7, 7)},
     ]
+
+
+def cut(kernels: np.ndarray) -> np.ndarray:
+    """Return kernels whose filters are the rows of `kernels.reshape(-1, height, width)`."""
+    height, width, *channels = kernels.shape
+    return np.moveaxis(kernels.reshape(*channels, height, width), (2, 3), (0, 1))
 
 
 def dct(size: int) -> np.ndarray:
@@ -211,12 +269,12 @@ def relation(
     change: Callable[[dict], dict],
     then: Callable[[np.ndarray], np.ndarray],
 ) -> Property:
-    """Return a property: who changes the arguments so changes the answer so.
+    """Return a metamorphic property: a change of the arguments implies a change of the result.
 
     Args:
         name: What holds.
         hint: What it means.
-        draw: Draws cases; the first one is asked about.
+        draw: Draws cases; the first one is used.
         change: Returns the arguments that differ.
         then: Takes the answer to the case, and returns the answer to the changed one.
     """

@@ -34,8 +34,25 @@ EXERCISE = Exercise(
     "scores at both ends (the trapezoidal rule), for each row of `scores`.",
     mistakes=(
         Mistake(
+            "both ends of each piece added up, not averaged",
+            "Take the mean of the scores at both ends of a piece: half their sum.",
+            lambda fractions, scores: 2 * _area(fractions, scores),
+        ),
+        Mistake(
+            "pieces that all have the same width",
+            "The fractions need not be evenly spaced: `np.diff(fractions)` has the widths.",
+            lambda fractions, scores: (
+                np.trapezoid(scores, axis=1) * np.ptp(fractions) / (len(fractions) - 1)
+            ),
+        ),
+        Mistake(
+            "pieces that all have the width of the first",
+            "The fractions need not be evenly spaced: `np.diff(fractions)` has the widths.",
+            lambda fractions, scores: np.trapezoid(scores, axis=1) * (fractions[1] - fractions[0]),
+        ),
+        Mistake(
             "the mean of the scores",
-            "The fractions need not be evenly spaced: weigh each piece by its width.",
+            "The fractions need not be evenly spaced: weight each piece by its width.",
             lambda fractions, scores: scores.mean(1),
         ),
         Mistake(
@@ -50,16 +67,16 @@ EXERCISE = Exercise(
         ),
         Mistake(
             "a trapezoidal rule with a width of 1",
-            "Give the rule the fractions, too.",
+            "Pass the fractions to the rule as well.",
             lambda fractions, scores: np.trapezoid(scores, axis=1),
         ),
         Mistake(
             "a mean height, the area over the width of the whole curve",
-            "Add up the pieces' areas, and divide by nothing.",
+            "Add up the pieces' areas, and do not divide.",
             lambda fractions, scores: _area(fractions, scores) / np.ptp(fractions),
         ),
         Mistake(
-            "one area of all curves",
+            "the same area for all curves",
             "Return an area for each row of `scores`.",
             lambda fractions, scores: 0 * scores[:, 0] + np.trapezoid(scores.mean(0), fractions),
         ),
@@ -68,7 +85,7 @@ EXERCISE = Exercise(
 ### BEGIN HIDDEN TESTS
 _LINEAR = _cases.relation(
     "linear in the scores",
-    "Three times the scores, less 1, have three times the area, less 1.",
+    "Three times the scores minus 1 have three times the area minus 1.",
     _draw,
     lambda case: {"scores": 3 * case["scores"] - 1},
     lambda answer: 3 * answer - 1,

@@ -10,12 +10,12 @@ from practical.grading.exercises import _cases
 
 def _draw(rng: np.random.Generator) -> list[dict]:
     cases = []
-    # One baseline for all images, and one for each.
-    for case, axes in ((_cases.explained(rng, 3), 3), (_cases.explained(rng, 2, classes=4), 4)):
+    # One baseline for all images, and one for each. There are not as many images as channels.
+    for case, axes in ((_cases.explained(rng, 4), 3), (_cases.explained(rng, 2, classes=4), 4)):
         shape = case["images"].shape
         case["baseline"] = 0.3 * rng.random(shape[-axes:], np.float32)
         case["attributions"] = rng.normal(0, 0.05, shape).astype(np.float32)
-        # Too much is given away in one image, and too little in the next.
+        # The attributions sum to too much in one image, and to too little in the next.
         wanted = rng.uniform(0.5, 2, len(case["images"])) * (-1) ** np.arange(len(case["images"]))
         off = (wanted - _gap(**case)) / np.prod(shape[1:])
         case["attributions"] += off[:, None, None, None].astype(np.float32)
@@ -39,11 +39,53 @@ EXERCISE = Exercise(
     minutes=4,
     cases=_draw,
     reference=_gap,
-    hint="For each image: the sum of its attributions, less what they have to explain, the "
+    hint="For each image: the sum of its attributions minus what they have to explain, the "
     "target's logit at the image minus that at the baseline.",
     mistakes=(
         Mistake(
-            "the sum less the image's logit, without the baseline's",
+            "the sum of the attributions, from which nothing is subtracted",
+            "Subtract the change of the target's logit from the baseline to the image.",
+            lambda attributions, **given: attributions.sum((1, 2, 3)),
+        ),
+        Mistake(
+            "the mean of the attributions minus the change of the logit",
+            "Add the attributions up: completeness is about their sum.",
+            lambda attributions, **given: (
+                _gap(attributions=attributions, **given)
+                - attributions.sum((1, 2, 3))
+                + attributions.mean((1, 2, 3))
+            ),
+        ),
+        Mistake(
+            "the sum plus the change of the logit",
+            "Subtract the change, which is the logit at the image minus that at the baseline.",
+            lambda attributions, **given: (
+                2 * attributions.sum((1, 2, 3)) - _gap(attributions=attributions, **given)
+            ),
+        ),
+        Mistake(
+            "the gap as a share of the change",
+            "Return the gap in logits: do not divide by anything.",
+            lambda attributions, **given: (
+                _gap(attributions=attributions, **given)
+                / -_gap(attributions=np.zeros_like(attributions), **given)
+            ),
+        ),
+        Mistake(
+            "the sum as a share of the change",
+            "Subtract the change of the logit; do not divide by it.",
+            lambda attributions, **given: (
+                attributions.sum((1, 2, 3))
+                / -_gap(attributions=np.zeros_like(attributions), **given)
+            ),
+        ),
+        Mistake(
+            "the change from black, whatever `baseline` is",
+            "Compare with the logit at `baseline`.",
+            lambda baseline, **given: _gap(baseline=0 * baseline, **given),
+        ),
+        Mistake(
+            "the sum minus the image's logit, without the baseline's",
             "What has to be explained is the change from the baseline to the image.",
             lambda model, images, targets, baseline, attributions: (
                 attributions.sum((1, 2, 3))
@@ -52,13 +94,13 @@ EXERCISE = Exercise(
         ),
         Mistake(
             "the size of the gap, without its sign",
-            "Keep the sign: it says whether too much was given away or too little.",
+            "Keep the sign: it tells whether the attributions sum to too much or too little.",
             lambda *given, **named: np.abs(_gap(*given, **named)),
         ),
         Mistake(
             "the absolute value before the sum",
-            "Add the attributions up with their signs: what speaks against the class is taken "
-            "away.",
+            "Add the attributions up with their signs: evidence against the class counts "
+            "negatively.",
             lambda attributions, **given: (
                 _gap(attributions=attributions, **given)
                 - attributions.sum((1, 2, 3))
@@ -66,8 +108,8 @@ EXERCISE = Exercise(
             ),
         ),
         Mistake(
-            "probabilities in the place of logits",
-            "The attributions are of the logit, so compare with its change, without a softmax.",
+            "probabilities instead of logits",
+            "The attributions explain the logit, so compare with its change, without a softmax.",
             lambda model, images, targets, baseline, attributions: _gap(
                 _cases.softmaxed(model), images, targets, baseline, attributions
             ),

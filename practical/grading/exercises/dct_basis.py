@@ -9,7 +9,7 @@ from practical.grading.exercise import Call, Exercise, Mistake, Property
 
 
 def _draw(rng: np.random.Generator) -> list[dict]:
-    # Of even ones, whole waves may be nothing but rounding, which no mistake could be known by.
+    # Odd sizes: at even ones, a whole wave may be 0 up to rounding, and its length meaningless.
     return [{"size": int(size)} for size in (3, 5, *rng.choice((7, 9, 11), 1))]
 
 
@@ -60,12 +60,29 @@ EXERCISE = Exercise(
             lambda size: _outer(_waves(size) * np.sqrt(2 / size)),
         ),
         Mistake(
+            "all waves divided by the length of the constant one",
+            "Divide each wave by its own norm.",
+            lambda size: _outer(_waves(size) / np.sqrt(size)),
+        ),
+        Mistake(
+            "norms along the wrong axis",
+            "A wave is a row: its norm is over axis 1.",
+            lambda size: _outer(_waves(size) / np.linalg.norm(_waves(size), axis=0, keepdims=True)),
+        ),
+        Mistake(
+            "a `reshape` of axes in the wrong order",
+            "The axes have to be wave, wave, row, column before the first two are joined.",
+            lambda size: np.einsum("ki,lj->kilj", _unit(_waves(size)), _unit(_waves(size))).reshape(
+                size * size, size, size
+            ),
+        ),
+        Mistake(
             "waves that are read at the pixels' edges",
             "Read them in the middle of the pixels: i + 1/2.",
             lambda size: _outer(_unit(_waves(size, shift=0))),
         ),
         Mistake(
-            "whole waves in the place of half ones",
+            "whole waves instead of half ones",
             "Wave k has k half waves over the filter: pi, not 2 pi.",
             lambda size: _outer(_unit(_waves(size, half=2))),
         ),

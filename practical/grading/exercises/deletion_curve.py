@@ -24,34 +24,36 @@ def _curve(
     heatmaps,
     steps,
     *,
-    order=-1,
-    together=False,
+    rank=lambda flat: _places(-flat),
+    axes=lambda heatmaps: heatmaps.reshape(len(heatmaps), -1),
     channels=3,
-    fill=None,
+    fill=lambda images, gone: images.mean((1, 2), keepdims=True),
+    insertion=False,
     output=jax.nn.softmax,
 ) -> np.ndarray:
     """Return the curve by the definition, or with a mistake in one of its parts."""
     images, heatmaps = np.asarray(images), np.asarray(heatmaps)
-    count, height, width = heatmaps.shape
-    ranked = np.argsort(order * heatmaps.reshape(count, -1), axis=1, kind="stable")
-    color = images.mean((1, 2), keepdims=True) if fill is None else fill(images)
+    flat = axes(heatmaps)
+    pixels = np.prod(flat.shape[1:])
+    places = rank(flat).reshape(heatmaps.shape)
     scores = []
     for step in range(steps + 1):
-        gone = np.zeros((count, height * width), bool)
-        first = ranked[:, : round(step * height * width / steps)]
-        np.put_along_axis(gone, first, True, axis=1)
-        if together:
-            gone = _highest(heatmaps, step / steps).reshape(gone.shape)
-        mask = gone.reshape(count, height, width, 1) & (np.arange(3) < channels)
-        logits = _cases.logits(model, np.where(mask, color, images))
-        scores.append(np.asarray(output(logits))[np.arange(count), targets])
+        gone = (places < round(step * pixels / steps))[..., None]
+        mask = gone & (np.arange(3) < channels)
+        shown = np.where(mask ^ insertion, fill(images, gone), images).astype(np.float32)
+        probabilities = np.asarray(output(_cases.logits(model, shown)))
+        scores.append(probabilities[np.arange(len(images)), targets])
     return np.stack(scores, 1)
 
 
-def _highest(heatmaps, share) -> np.ndarray:
-    """Return where the highest values of all maps together are."""
-    place = np.argsort(np.argsort(-np.ravel(heatmaps), kind="stable")).reshape(heatmaps.shape)
-    return place < round(share * place.size)
+def _places(values: np.ndarray) -> np.ndarray:
+    """Return the place of each value in the order of the last axis, which starts at 0."""
+    return values.argsort(axis=-1, kind="stable").argsort(axis=-1)
+
+
+def _mean_of_rest(images: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    left = (~gone).sum((1, 2), keepdims=True)
+    return (images * ~gone).sum((1, 2), keepdims=True) / left.clip(1)
 
 
 def _wrong(**parts):
@@ -101,43 +103,99 @@ EXERCISE = Exercise(
     cases=_draw,
     reference=_curve,
     hint="Rank the pixels, the highest first. At step k of `steps`, replace the first k / steps of "
-    "them, in all three channels, by the mean colour of their own image, and record the "
+    "them, in all three channels, by the mean color of their own image, and record the "
     "target's probability. With the untouched image these are steps + 1 values.",
     mistakes=(
         Mistake(
             "the least relevant pixels first",
             "Sort in descending order: argsort(-heatmap).",
-            _wrong(order=1),
+            _wrong(rank=_places),
+        ),
+        Mistake(
+            "a single `argsort` taken for the pixels' places",
+            "`argsort` returns which pixel comes first, second, ... The `argsort` of that is each "
+            "pixel's place in the order.",
+            _wrong(rank=lambda flat: np.argsort(-flat, axis=-1, kind="stable")),
+        ),
+        Mistake(
+            "a single `argsort` in ascending order, taken for the pixels' places",
+            "`argsort(-heatmap)` returns which pixel comes first, second, ... The `argsort` of "
+            "that is each pixel's place in the order.",
+            _wrong(rank=lambda flat: np.argsort(flat, axis=-1, kind="stable")),
         ),
         Mistake(
             "one order for the pixels of all images",
             "Each image has its own order: one row of pixels for each, sorted along axis 1.",
-            _wrong(together=True),
+            _wrong(axes=lambda heatmaps: heatmaps.reshape(1, -1)),
         ),
         Mistake(
-            "one colour channel deleted",
+            "an order within each row of the map",
+            "Rank all pixels of an image together: flatten each map before you sort it.",
+            _wrong(axes=lambda heatmaps: heatmaps),
+        ),
+        Mistake(
+            "pixels put in, not taken away",
+            "The most relevant pixels get the mean color first; all others stay.",
+            _wrong(insertion=True),
+        ),
+        Mistake(
+            "one color channel deleted",
             "A pixel goes with all its channels: let the mask broadcast over the last axis.",
             _wrong(channels=1),
         ),
         Mistake(
-            "the logit that is recorded",
+            "the fall of the probability",
+            "Record the probability itself at each step.",
+            lambda **given: (curve := _curve(**given))[:, :1] - curve,
+        ),
+        Mistake(
+            "the probability as a share of the one at the beginning",
+            "Record the probability itself at each step.",
+            lambda **given: (curve := _curve(**given)) / curve[:, :1],
+        ),
+        Mistake(
+            "a softmax over the batch",
+            "The probabilities of an image's classes add up to 1: softmax over the last axis.",
+            _wrong(output=lambda logits: jax.nn.softmax(logits, axis=0)),
+        ),
+        Mistake(
+            "the largest probability, not the target's",
+            "Follow the probability of `targets`, also where another class is more probable.",
+            _wrong(
+                output=lambda logits: np.broadcast_to(
+                    jax.nn.softmax(logits).max(1, keepdims=True), logits.shape
+                )
+            ),
+        ),
+        Mistake(
+            "the logit instead of the probability",
             "Record the probability: softmax of the logits, then the target's.",
             _wrong(output=lambda logits: logits),
         ),
         Mistake(
-            "black in the place of deleted pixels",
-            "Put the image's mean colour there, one for each channel.",
-            _wrong(fill=lambda images: 0 * images[:, :1, :1]),
+            "black for deleted pixels",
+            "Use the image's mean color, which has a value for each channel.",
+            _wrong(fill=lambda images, gone: 0 * images[:, :1, :1]),
         ),
         Mistake(
-            "a mean grey in the place of deleted pixels",
-            "The mean colour has a value for each channel: average over rows and columns alone.",
-            _wrong(fill=lambda images: images.mean((1, 2, 3), keepdims=True)),
+            "a mean gray for deleted pixels",
+            "The mean color has a value for each channel: average over rows and columns only.",
+            _wrong(fill=lambda images, gone: images.mean((1, 2, 3), keepdims=True)),
         ),
         Mistake(
-            "the mean colour of the whole batch",
-            "Each image has a mean colour of its own.",
-            _wrong(fill=lambda images: images.mean((0, 1, 2), keepdims=True)),
+            "the mean color of the whole batch",
+            "Each image has its own mean color.",
+            _wrong(fill=lambda images, gone: images.mean((0, 1, 2), keepdims=True)),
+        ),
+        Mistake(
+            "a mean over images and rows",
+            "In a batch, rows and columns are the axes 1 and 2.",
+            _wrong(fill=lambda images, gone: images.mean((0, 1), keepdims=True)),
+        ),
+        Mistake(
+            "the mean color of the pixels that are left",
+            "Take the mean color of the whole image once, before any pixel is deleted.",
+            _wrong(fill=_mean_of_rest),
         ),
         Mistake(
             "pixels ranked by their magnitude",
@@ -151,13 +209,13 @@ EXERCISE = Exercise(
         Property(
             "a curve that ends without a picture",
             "at k = steps all pixels are gone, also when `steps` does not divide their number. "
-            "Count them by round(k * pixels / steps), and not by k times a rounded step.",
+            "Their number is round(k * pixels / steps), not k times a rounded step.",
             _nothing_left,
         ),
         Property(
             "a curve of k / steps of the pixels where values are equal",
-            "many pixels of a map may have one value (0 in Grad-CAM's), and must not go all at "
-            "once: go by their place in the order, and not by their value.",
+            "many pixels of a map may have the same value (0 in Grad-CAM's), and must not go all "
+            "at once: compare their places in the order, not their values.",
             _as_many,
         ),
     ),

@@ -18,12 +18,12 @@ def _draw(rng: np.random.Generator) -> list[dict]:
     return cases
 
 
-def _effect(model, images, changed, targets, output=jax.nn.softmax) -> np.ndarray:
+def _effect(model, images, changed, targets, output=jax.nn.softmax, start=1) -> np.ndarray:
     each = np.arange(len(targets))
     before, after = (
-        np.asarray(output(_cases.logits(model, x)))[each, targets] for x in (images, changed)
+        np.asarray(output(_cases.logits(model, x)), float)[each, targets] for x in (images, changed)
     )
-    return np.subtract(after, before)
+    return after - start * before
 
 
 EXERCISE = Exercise(
@@ -35,23 +35,63 @@ EXERCISE = Exercise(
     minutes=6,
     cases=_draw,
     reference=_effect,
-    hint="For each image: the probability of its target on the changed image, less that on the "
-    "image as it was.",
+    hint="For each image: the probability of its target on the changed image minus that on the "
+    "original image.",
     mistakes=(
         Mistake(
+            "the probability on the changed image, from which nothing is subtracted",
+            "Subtract the probability on the original image.",
+            lambda model, images, changed, targets: _effect(
+                model, images, changed, targets, start=0
+            ),
+        ),
+        Mistake(
+            "a relative change",
+            "Subtract the probabilities; do not divide by the one before.",
+            lambda model, images, changed, targets: (
+                _effect(model, images, changed, targets)
+                / _effect(model, images, images, targets, start=0)
+            ),
+        ),
+        Mistake(
+            "a change of the logarithm of the probability",
+            "Take the softmax, not its logarithm.",
+            lambda model, images, changed, targets: _effect(
+                model, images, changed, targets, jax.nn.log_softmax
+            ),
+        ),
+        Mistake(
+            "a sigmoid instead of the softmax",
+            "The classes' probabilities add up to 1: take the softmax over the classes.",
+            lambda model, images, changed, targets: _effect(
+                model, images, changed, targets, jax.nn.sigmoid
+            ),
+        ),
+        Mistake(
+            "whether the answer is right, not its probability",
+            "Follow the probability of the target, which changes before the answer does.",
+            lambda model, images, changed, targets: _effect(
+                model,
+                images,
+                changed,
+                targets,
+                lambda logits: logits == logits.max(1, keepdims=True),
+            ),
+        ),
+        Mistake(
             "a change of the logit",
-            "Take the softmax of what the model returns, over the classes.",
+            "Take the softmax of the model's output, over the classes.",
             lambda model, images, changed, targets: _effect(
                 model, images, changed, targets, lambda logits: logits
             ),
         ),
         Mistake(
-            "the probability before, less that after",
+            "the probability before minus that after",
             "A fall is negative: after minus before.",
             lambda **given: -_effect(**given),
         ),
         Mistake(
-            "the most probable class in the place of the target",
+            "the most probable class instead of the target",
             "Follow the probability of `targets`, also where another class wins.",
             lambda model, images, changed, targets: _effect(
                 model, images, changed, _cases.predicted(model, images)

@@ -39,7 +39,27 @@ EXERCISE = Exercise(
     "magnitudes over all filters, one for each pair of an input and an output channel.",
     mistakes=(
         Mistake(
-            "squares in the place of magnitudes",
+            "filters that a `reshape` has cut out of the wrong numbers",
+            "`reshape` does not move axes: filter (i, o) is kernels[:, :, i, o].",
+            lambda kernels, basis: _spectrum(_cases.cut(kernels), basis),
+        ),
+        Mistake(
+            "filters with rows and columns exchanged",
+            "The axes of `kernels` are row, column, input, output.",
+            lambda kernels, basis: _spectrum(np.swapaxes(kernels, 0, 1), basis),
+        ),
+        Mistake(
+            "the root of the mean square",
+            "ExplainFix takes the mean of the magnitudes.",
+            lambda kernels, basis: np.sqrt((_parts(kernels, basis) ** 2).mean((0, 1))),
+        ),
+        Mistake(
+            "magnitudes of the filters' values",
+            "Multiply and add up with the signs; the magnitude is that of the sum.",
+            lambda kernels, basis: np.abs(_parts(np.abs(kernels), basis)).mean((0, 1)),
+        ),
+        Mistake(
+            "squares instead of magnitudes",
             "ExplainFix takes the magnitude of each filter's part.",
             lambda kernels, basis: (_parts(kernels, basis) ** 2).mean((0, 1)),
         ),

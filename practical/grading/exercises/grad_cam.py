@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from practical import attribution
+from practical.grading.asking import Weighted
 from practical.grading.exercise import Exercise, Mistake
 from practical.grading.exercises import _cases
 
@@ -13,9 +14,12 @@ _coarse = partial(attribution.grad_cam, upsample=False)
 
 
 def _draw(rng: np.random.Generator) -> list[dict]:
+    weighted = _cases.explained(rng, 2, classes=4, height=16, width=12)
+    height, width = weighted["model"].features(weighted["images"]).shape[1:3]
+    weights = rng.uniform(0.2, 2, (height, width, 1)).astype(np.float32)
     return [
-        _cases.explained(rng, 3, height=12, width=16),
-        _cases.explained(rng, 1, classes=4, height=16, width=12),
+        _cases.explained(rng, 2, height=12, width=16),
+        weighted | {"model": Weighted(weighted["model"], weights)},
     ]
 
 
@@ -32,29 +36,36 @@ def _mean(slopes: np.ndarray) -> np.ndarray:
 EXERCISE = Exercise(
     id="1.6",
     name="grad_cam",
-    title="Weigh the last layer's maps",
+    title="Weight the last layer's maps",
     points=4,
     difficulty=2,
     minutes=10,
     cases=_draw,
     reference=_coarse,
     hint="Differentiate the target's logit, as a function of the feature maps (model.head), "
-    "average the derivative over rows and columns, weigh the maps with it, add them up, and keep "
-    "what is positive.",
+    "average the derivative over rows and columns, multiply each map by its average, add the maps "
+    "up, and apply the ReLU.",
     mistakes=(
+        *_cases.wrong_outputs(_coarse),
+        Mistake(
+            "a derivative that is not averaged over the positions",
+            "Each map has one weight: average the derivative over rows and columns. Only in a "
+            "network like ours is it the same at all positions.",
+            partial(_by_hand, weigh=lambda slopes: slopes, keep=partial(np.maximum, 0)),
+        ),
         Mistake(
             "a map without the ReLU at the end",
-            "Keep only what is positive.",
+            "Set negative values to 0.",
             partial(_coarse, relu=False),
         ),
         Mistake(
-            "magnitudes in the place of the ReLU",
+            "magnitudes instead of the ReLU",
             "Negative evidence is set to 0, not turned around.",
             lambda model, images, targets: np.abs(_coarse(model, images, targets, relu=False)),
         ),
         Mistake(
-            "a ReLU on each map before they are added up",
-            "Add the weighted maps up first: evidence for and against meets in the sum.",
+            "a ReLU on the weights, or on each map, before the maps are added up",
+            "Add the weighted maps up first, with their signs, and apply the ReLU to the sum.",
             lambda model, images, targets: np.maximum(
                 np.asarray(model.features(images))
                 * _mean(_cases.slope(_cases.head(model), model.features(images), targets)),
@@ -81,16 +92,6 @@ EXERCISE = Exercise(
             "the maps added up without their weights",
             "Multiply each map with its weight before you add them up.",
             partial(_by_hand, weigh=lambda slopes: 1 + 0 * slopes, keep=partial(np.maximum, 0)),
-        ),
-        Mistake(
-            "weights of a probability",
-            "Differentiate the logit, what model.head returns, without a softmax.",
-            lambda model, images, targets: _coarse(_cases.softmaxed(model), images, targets),
-        ),
-        Mistake(
-            "weights of the predicted class",
-            "Differentiate the logit of `targets`, which need not be the largest.",
-            lambda model, images, targets: _coarse(model, images, _cases.predicted(model, images)),
         ),
     ),
 )

@@ -23,13 +23,20 @@ EXERCISE = Exercise(
     cases=_draw,
     reference=attribution.gradient_x_input,
     hint="Multiply each value of the image by the derivative of the target's logit with respect to "
-    "it. There is one number for each value, with a sign.",
+    "it. The result has one signed number for each value.",
     mistakes=(
         *_cases.wrong_outputs(attribution.gradient_x_input),
         Mistake(
-            "the gradient alone",
+            "the gradient, not multiplied by the input",
             "Multiply it by the images.",
             _cases.slope,
+        ),
+        Mistake(
+            "the saliency times the input",
+            "Multiply each value by its own derivative, before the channels are reduced.",
+            lambda model, images, targets: (
+                images * np.abs(_cases.slope(model, images, targets)).max(-1, keepdims=True)
+            ),
         ),
         Mistake(
             "magnitudes",

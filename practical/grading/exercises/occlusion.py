@@ -44,21 +44,31 @@ def _by_hand(
     *,
     channels=3,
     fresh=True,
-    short=0,
-    averaged=True,
+    ends=lambda height, width, window: (height - window + 1, width - window + 1),
+    falls=lambda falls: falls,
+    added=True,
+    dtype: type = np.float32,
+    divisor=lambda covers: covers.clip(1),
 ):
     """Return the answer by the definition, or with a mistake in one of its parts."""
-    total, covers = np.zeros(images.shape[:3], np.float32), np.zeros(images.shape[1:3])
+    total, covers = np.zeros(images.shape[:3], dtype), np.zeros(images.shape[1:3])
     each, hidden = np.arange(len(images)), images.copy()
     before = _cases.logits(model, images)[each, targets]
-    for top in range(0, images.shape[1] - window + 1 - short, stride):
-        for left in range(0, images.shape[2] - window + 1 - short, stride):
+    bottom, right = ends(*images.shape[1:3], window)
+    for top in range(0, bottom, stride):
+        for left in range(0, right, stride):
             place = np.s_[:, top : top + window, left : left + window]
             hidden = images.copy() if fresh else hidden
             hidden[*place, slice(channels)] = color[..., :channels]
-            total[place] += (before - _cases.logits(model, hidden)[each, targets])[:, None, None]
+            fall = falls(before - _cases.logits(model, hidden)[each, targets])[:, None, None]
+            total[place] = added * total[place] + fall
             covers[place[1:]] += 1
-    return total / covers.clip(1) if averaged else total
+    return total / divisor(covers)
+
+
+def _until(ends):
+    """Return the answer whose corners end where `ends` of height, width and window says."""
+    return partial(_by_hand, ends=ends)
 
 
 EXERCISE = Exercise(
@@ -77,7 +87,33 @@ EXERCISE = Exercise(
         Mistake(
             "the sum over the squares that cover a pixel",
             "Divide by how many squares cover it: a pixel at the edge is covered by fewer.",
-            partial(_by_hand, averaged=False),
+            partial(_by_hand, divisor=np.ones_like),
+        ),
+        Mistake(
+            "a sum that is divided by the number of all squares",
+            "Divide each pixel's sum by the number of squares that cover this pixel.",
+            lambda window, stride, images, **given: _by_hand(
+                images=images,
+                window=window,
+                stride=stride,
+                divisor=lambda _: np.prod([1 + (n - window) // stride for n in images.shape[1:3]]),
+                **given,
+            ),
+        ),
+        Mistake(
+            "values of the last square only, divided by the number of squares",
+            "Add each square's fall to the pixels that it covers: `+=`, not `=`.",
+            partial(_by_hand, added=False),
+        ),
+        Mistake(
+            "falls that are cut to whole numbers",
+            "Add the falls up in an array of floats: create it without `int`.",
+            partial(_by_hand, dtype=int),
+        ),
+        Mistake(
+            "falls only, with rises set to 0",
+            "Keep the sign: a negative value means that hiding raised the logit.",
+            partial(_by_hand, falls=lambda falls: falls.clip(0)),
         ),
         Mistake(
             "the fall of a probability",
@@ -93,7 +129,7 @@ EXERCISE = Exercise(
         ),
         Mistake("a black square, whatever `color` is", "Paint the square in `color`.", _black),
         Mistake(
-            "a square that is hidden in one colour channel alone",
+            "a square that is hidden in one color channel only",
             "Paint all three: images[:, rows, columns] = color.",
             partial(_by_hand, channels=1),
         ),
@@ -105,7 +141,37 @@ EXERCISE = Exercise(
         Mistake(
             "squares that stop before the last row and column",
             "The last corner is at size - window, and `range` stops before its end.",
-            partial(_by_hand, short=1),
+            _until(lambda height, width, window: (height - window, width - window)),
+        ),
+        Mistake(
+            "squares that reach over the edge of the image",
+            "The last corner is at size - window.",
+            _until(lambda height, width, window: (height, width)),
+        ),
+        Mistake(
+            "columns that are counted by the height",
+            "An image's shape is (height, width, 3), and the images need not be square.",
+            _until(lambda height, width, window: (height - window + 1, height - window + 1)),
+        ),
+        Mistake(
+            "rows that are counted by the width",
+            "An image's shape is (height, width, 3), and the images need not be square.",
+            _until(lambda height, width, window: (width - window + 1, width - window + 1)),
+        ),
+        Mistake(
+            "height and width exchanged",
+            "An image's shape is (height, width, 3): rows come first.",
+            _until(lambda height, width, window: (width - window + 1, height - window + 1)),
+        ),
+        Mistake(
+            "a square at every pixel, whatever `stride` is",
+            "Move the square by `stride` pixels.",
+            lambda stride, **given: _by_hand(stride=1, **given),
+        ),
+        Mistake(
+            "squares side by side, whatever `stride` is",
+            "Move the square by `stride` pixels, not by `window`.",
+            lambda stride, window, **given: _by_hand(stride=window, window=window, **given),
         ),
     ),
 )

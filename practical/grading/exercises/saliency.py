@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 
 from practical import attribution
@@ -29,14 +30,27 @@ EXERCISE = Exercise(
     cases=_draw,
     reference=attribution.saliency,
     hint="Differentiate the sum of the targets' logits with respect to the images (jax.grad), "
-    "then take the largest magnitude over the colour channels, the last axis.",
+    "then take the largest magnitude over the color channels, the last axis.",
     mistakes=(
         *_cases.wrong_outputs(attribution.saliency),
         Mistake(
             "the largest value over the channels, with its sign",
-            "Take the magnitude first (abs), then the largest: a strong negative slope matters, "
-            "too.",
+            "Take the magnitude first (abs), then the largest: a strong negative slope also "
+            "matters.",
             lambda model, images, targets: _cases.slope(model, images, targets).max(-1),
+        ),
+        Mistake(
+            "positive slopes only",
+            "Take the magnitude: a strong negative slope also matters.",
+            lambda model, images, targets: _cases.slope(model, images, targets).max(-1).clip(0),
+        ),
+        Mistake(
+            "`[targets]`, which picks images by the numbers of their classes",
+            "The first index is the image, the second its class: "
+            "`[np.arange(len(targets)), targets]`.",
+            lambda model, images, targets: np.abs(
+                jax.grad(lambda x: model(x)[targets].sum())(images)
+            ).max(-1),
         ),
         Mistake(
             "the magnitude of the sum over the channels",
@@ -49,8 +63,27 @@ EXERCISE = Exercise(
             lambda model, images, targets: np.abs(_cases.slope(model, images, targets)).sum(-1),
         ),
         Mistake(
+            "the mean of the channels' magnitudes",
+            "The paper takes the largest of the three, not their mean.",
+            lambda model, images, targets: np.abs(_cases.slope(model, images, targets)).mean(-1),
+        ),
+        Mistake(
+            "the gradient norm",
+            "The paper takes the largest of the three magnitudes, not the length of the gradient.",
+            lambda model, images, targets: attribution.saliency(
+                model, images, targets, reduce="l2"
+            ),
+        ),
+        Mistake(
+            "gradient times input",
+            "Saliency is the magnitude of the gradient. Do not multiply it by the images.",
+            lambda model, images, targets: np.abs(
+                images * _cases.slope(model, images, targets)
+            ).max(-1),
+        ),
+        Mistake(
             "the gradients of the whole batch added up",
-            "Each image has a map of its own, of its own gradient alone.",
+            "Each image has its own map, from its own gradient.",
             _of_batch,
         ),
     ),

@@ -1,4 +1,4 @@
-"""1.12: the spectrum with each filter weighed by its saliency."""
+"""1.12: the spectrum with each filter weighted by its saliency."""
 
 from dataclasses import replace
 
@@ -15,9 +15,13 @@ def _draw(rng: np.random.Generator) -> list[dict]:
     ]
 
 
-def _spectrum(kernels, slopes, basis, weigh=lambda slopes: np.abs(slopes).sum((0, 1))):
+def _weights(slopes):
+    return np.abs(slopes).sum((0, 1))
+
+
+def _spectrum(kernels, slopes, basis, weigh=_weights, magnitude=np.abs):
     filters = np.reshape(kernels, (-1, kernels.shape[2] * kernels.shape[3]))
-    parts = np.abs(np.reshape(basis, (len(basis), -1)) @ filters)
+    parts = magnitude(np.reshape(basis, (len(basis), -1)) @ filters)
     return parts @ np.reshape(weigh(slopes), -1)
 
 
@@ -34,6 +38,53 @@ EXERCISE = Exercise(
     "Add up weight times magnitude of the filter's part over all filters.",
     mistakes=(
         Mistake(
+            "filters that a `reshape` has cut out of the wrong numbers",
+            "`reshape` does not move axes: filter (i, o) is kernels[:, :, i, o].",
+            lambda kernels, slopes, basis: _spectrum(
+                _cases.cut(kernels), _cases.cut(slopes), basis
+            ),
+        ),
+        Mistake(
+            "parts with a sign",
+            "Take the magnitude of each filter's part, as in 1.11.",
+            lambda kernels, slopes, basis: _spectrum(
+                kernels, slopes, basis, magnitude=lambda parts: parts
+            ),
+        ),
+        Mistake(
+            "squares of the parts",
+            "Take the magnitude of each filter's part, as in 1.11, not its square.",
+            lambda kernels, slopes, basis: _spectrum(kernels, slopes, basis, magnitude=np.square),
+        ),
+        Mistake(
+            "weights that are the squares of the slopes",
+            "Add up the magnitudes of the slopes, not their squares.",
+            lambda kernels, slopes, basis: _spectrum(
+                kernels, slopes, basis, lambda s: (s**2).sum((0, 1))
+            ),
+        ),
+        Mistake(
+            "weights that are the mean of the slopes' magnitudes",
+            "Add the magnitudes of the slopes up over rows and columns.",
+            lambda kernels, slopes, basis: _spectrum(
+                kernels, slopes, basis, lambda s: np.abs(s).mean((0, 1))
+            ),
+        ),
+        Mistake(
+            "weights that add up to 1",
+            "Do not normalize the weights.",
+            lambda kernels, slopes, basis: _spectrum(
+                kernels, slopes, basis, lambda s: _weights(s) / _weights(s).sum()
+            ),
+        ),
+        Mistake(
+            "shares, which add up to 1",
+            "Return the energies themselves.",
+            lambda kernels, slopes, basis: (
+                (energy := _spectrum(kernels, slopes, basis)) / energy.sum()
+            ),
+        ),
+        Mistake(
             "weights that are the magnitude of the slopes' sum",
             "Take the magnitude of each slope before you add them up.",
             lambda kernels, slopes, basis: _spectrum(
@@ -42,26 +93,26 @@ EXERCISE = Exercise(
         ),
         Mistake(
             "weights with a sign",
-            "A filter that the logit falls with matters as much: take magnitudes.",
+            "A filter that lowers the logit matters just as much: take magnitudes.",
             lambda kernels, slopes, basis: _spectrum(
                 kernels, slopes, basis, lambda s: s.sum((0, 1))
             ),
         ),
         Mistake(
             "filters that all have the same weight",
-            "Weigh each filter by how strongly the logit depends on it.",
+            "Weight each filter by how strongly the logit depends on it.",
             lambda kernels, slopes, basis: _spectrum(
                 kernels, slopes, basis, lambda s: 1 + 0 * s[0, 0]
             ),
         ),
         Mistake(
             "the spectrum of the slopes",
-            "The parts are the filters', the slopes are only their weights.",
+            "The parts come from the filters; the slopes are only their weights.",
             lambda kernels, slopes, basis: _spectrum(slopes, kernels, basis),
         ),
         Mistake(
             "slopes times filters as weights",
-            "Here a filter's weight is of its slopes alone.",
+            "Here a filter's weight depends only on its slopes.",
             lambda kernels, slopes, basis: _spectrum(
                 kernels, slopes, basis, lambda s: np.abs(s * kernels).sum((0, 1))
             ),
