@@ -541,7 +541,7 @@ plt.suptitle("The slope at the image only, and averaged over the way from black"
 plt.show()
 print("Sum of the magnitudes in each map, in logits:")
 magnitudes = {label.replace("\n", " "): np.abs(heat).sum((1, 2)) for label, heat in maps.items()}
-pd.DataFrame(magnitudes, index=names).T.round(1)
+pd.DataFrame(magnitudes, index=names, dtype=float).T.round(1)
 
 # %% [markdown]
 # **What you should see.** Both are grainy, but not alike. In `shapes`, the ring, nearly empty
@@ -1733,8 +1733,8 @@ pd.DataFrame(accuracies, index=[f"{percent} %" for percent in percents]).T.round
 # and a third with a small loss, if they are the least salient. Removed at random, the same numbers
 # of filters cost much or nearly all of the accuracy, and removing the most salient tenth brings the
 # network to chance. Saliency therefore gives a useful ranking of filters. But ranking them by their
-# size is as good up to 40 % and better at 50 and 60 % (see the table), and it needs neither images
-# nor gradients: without this control you would have praised the wrong thing.
+# size is about as good up to 40 % and better at 50 and 60 % (see the table), and it needs neither
+# images nor gradients: without this control you would have praised the wrong thing.
 #
 # The network hardly gets smaller by it, in parameters or in floating-point operations (flops): a
 # channel can only be removed when *all* its filters are 0. `docs/explainfix.md` continues from
