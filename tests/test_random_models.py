@@ -164,7 +164,7 @@ def test_random_models_are_numpys(seed):
         return apply(jnp, images.astype(jnp.bfloat16 if narrow else jnp.float32))
 
     images = rng.random((BATCHES[seed % len(BATCHES)], *SIDES, 2), np.float32)
-    rows = np.arange(len(images))
+    order = np.arange(len(images))
     exact = apply(np, images.astype(np.float64))
     targets = rng.permutation(np.arange(max(exact.shape[1], len(images))) % exact.shape[1])
     targets = targets[: len(images)]
@@ -177,14 +177,14 @@ def test_random_models_are_numpys(seed):
     compare("predict", predict(model, images), exact, scale)
     # A derivative along a direction, by a complex step, which subtracts nothing.
     direction = rng.normal(size=images.shape)
-    slopes = apply(np, images + 1e-30j * direction).imag[rows, targets] / 1e-30
+    slopes = apply(np, images + 1e-30j * direction).imag[order, targets] / 1e-30
     gradient = np.asarray(attribution.gradient(model, images, targets))
     compare("gradient", (gradient * direction).sum((1, 2, 3)), slopes,
             scale[targets] + np.abs(slopes))  # fmt: skip
     heatmaps = rng.random(images.shape[:3])
     ranks = (-heatmaps).reshape(len(images), -1).argsort(1).argsort(1).reshape(heatmaps.shape)
     curve = [
-        apply(np, np.where(ranks[..., None] < cutoff, 0.0, images))[rows, targets]
+        apply(np, np.where(ranks[..., None] < cutoff, 0.0, images))[order, targets]
         for cutoff in (0, 3, 6)
     ]
     scores = metrics.deletion(
