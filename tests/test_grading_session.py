@@ -66,6 +66,15 @@ STATES = {
     ),
     "checked before it is defined": ([CHECK, AREA], "passed"),
     "blank where it is checked, and filled in below": ([BLANK, CHECK, AREA], "passed"),
+    "answered above the blank cell": ([AREA, BLANK, CHECK], "passed"),
+    "the blank cells come again below": ([AREA, CHECK, BLANK, CHECK], "passed"),
+    "blank at the end, after an answer that needs a name from below": (
+        [HALF, CHECK, BLANK, CHECK, "def half(): return 0.5"], "passed",
+    ),
+    "a value is awaited": (
+        ["async def table(): return {'half': 0.5}", "table = await table()",
+         HALF.replace("half()", "table['half']"), CHECK], "passed",
+    ),
     "wrong where it is checked, and blank below": (
         [AREA.replace("/ 2", "/ 3"), CHECK, BLANK], "wrong",
     ),

@@ -4,6 +4,7 @@ Most of what a notebook computes is in the cells between the exercises: pictures
 worker runs those only if a cell of the student's, or a check, uses a name that they bind.
 """
 
+import ast
 import dis
 from collections.abc import Collection, Iterator, Mapping
 from types import CodeType
@@ -25,7 +26,8 @@ def names(code: str) -> Names:
     if any(word in code for word in _ANY):
         return Names(frozenset(), None)
     try:
-        top = compile(code, "<cell>", "exec", dont_inherit=True)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
+        top = compile(code, "<cell>", "exec", flags, dont_inherit=True)
     except Exception:  # not Python, or nested too deeply; a part of it may run all the same
         return Names(frozenset(), None)
     bound, used = set(), set()

@@ -19,8 +19,11 @@ process says: a student's code lives in it, and may do with it what it likes.
 """
 
 import ast
+import asyncio
 import codeop
 import contextlib
+import dis
+import inspect
 import os
 import signal
 import sys
@@ -28,6 +31,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import CodeType
 from typing import IO, Any, TypeGuard
 
 import numpy as np
@@ -69,6 +73,8 @@ class _Notebook:
         self._reading, self._writing = reading, writing
         self._shell = _Shell.instance()
         self._compile = codeop.Compile()  # which remembers a `from __future__ import`
+        self._compile.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook
+        self._loop = asyncio.Runner()
         self._functions: dict[str, str] = {}  # exercise -> the name of its function
         self._answers: dict[str, Callable] = {}  # exercise -> its newest function
         self._seen: dict[str, tuple[Any, Any]] = {}
@@ -144,11 +150,16 @@ class _Notebook:
         (checked, bound), before = seen, self._seen.get(exercise, (None, None))
         self._seen[exercise] = seen
         if checked is not None and checked is not before[0] and _is_answer(checked[0]):
-            self._answers[exercise] = checked[0]
+            self._keep(exercise, checked[0])
             return True
         if bound is not before[1] and _is_answer(bound):
-            self._answers[exercise] = bound
+            self._keep(exercise, bound)
         return False
+
+    def _keep(self, exercise: str, function: Callable) -> None:
+        """Keep an exercise's function; a blank one, pasted again, replaces no other."""
+        if exercise not in self._answers or not _never_returns(function):
+            self._answers[exercise] = function
 
     def _look_ahead(self, source: str, seconds: float) -> tuple[Names, dict[str, int]]:
         """Return a cell's names, and the statements with its checks, by exercise."""
@@ -177,7 +188,9 @@ class _Notebook:
                 for place, statement in enumerate(ast.parse(self._plain(source)).body):
                     try:
                         code = self._compile(ast.Module([statement], []), "<cell>", "exec")  # pyright: ignore[reportArgumentType]
-                        exec(code, self._shell.user_ns)
+                        awaited = eval(code, self._shell.user_ns)
+                        if inspect.iscoroutine(awaited):  # of an `await` outside of functions
+                            self._loop.run(awaited)
                     except CellTimeout:
                         raise
                     except BaseException:  # SystemExit and KeyboardInterrupt, too
@@ -232,6 +245,14 @@ def _checks(code: str) -> dict[str, int]:
 
 def _is_answer(value: Any) -> TypeGuard[Callable]:
     return callable(value) and not isinstance(value, Absent)
+
+
+def _never_returns(function: Callable) -> bool:
+    """Return whether a function can do nothing but raise an error, as a blank exercise does."""
+    code = getattr(function, "__code__", None)
+    return isinstance(code, CodeType) and not any(
+        step.opname.startswith("RETURN") for step in dis.get_instructions(code)
+    )
 
 
 @contextlib.contextmanager
