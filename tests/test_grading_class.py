@@ -82,6 +82,9 @@ def test_what_cannot_be_read_is_said(tmp_path):
     write(tmp_path / "much.ipynb", ["x = 1\n" * 3000] * 30)
     with pytest.raises(UnreadableError, match="540,000 characters of code, and at most 400,000"):
         read(tmp_path / "much.ipynb")
+    (tmp_path / "many.ipynb").write_text(json.dumps({"cells": [{}] * 5000}))
+    with pytest.raises(UnreadableError, match="It has 5,000 cells, and at most 3,000 are allowed"):
+        read(tmp_path / "many.ipynb")
 
 
 def test_a_huge_cell_is_left_out_and_a_person_told_to_look(tmp_path):
@@ -101,6 +104,7 @@ def test_halves_of_characters_and_pasted_pictures(tmp_path):
     content["cells"].append(
         {"cell_type": "markdown", "source": "<!-- answer 1.A --> \ud800" + "x" * 30000}
     )
+    content["cells"].append({"cell_type": "\ud800", "id": "\ud800", "source": ""})
     path.write_text(json.dumps(content))
     words = answers(read(path), "1")["1.A"]
     assert words.startswith("?xxx")
@@ -594,6 +598,30 @@ def test_who_was_too_slow_beside_others_is_graded_again_alone(tmp_path, monkeypa
         found = classroom.grade_all(everybody, tmp_path / "out", **options)
         assert [one.reports[0].points for one in found] == [{"1.9": 2}] * 2
     assert sorted(calls) == ["ann", "ann", "bob"]
+
+
+def test_there_is_a_worker_for_each_core_that_may_be_used(monkeypatch, capsys):
+    monkeypatch.setattr(os, "cpu_count", lambda: 96)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    with pytest.raises(SystemExit):
+        main(["grade", "--help"])
+    assert "workers at once (default: 1)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_one_notebook_never_stops_the_class(tmp_path, monkeypatch):
+    for student in ("ann", "eve"):
+        write(tmp_path / "class" / student / "a.ipynb", [GOOD])
+
+    def fails(path, *, student, **_):
+        if student == "eve":
+            raise KeyError("of the grader's own")
+        return Report("1", {"1.9": Verdict("passed", "")})
+
+    monkeypatch.setattr(classroom, "grade", fails)
+    everybody = students(tmp_path / "class")
+    found = classroom.grade_all(everybody, tmp_path, secret="s", level="none", progress=False)
+    assert [one.reports[0].points for one in found] == [{"1.9": 2}, {}]
+    assert {one.status for one in found[1].reports[0].verdicts.values()} == {"infrastructure"}
 
 
 def test_a_grade_is_of_the_graders_own_failure_when_it_is(tmp_path, monkeypatch):

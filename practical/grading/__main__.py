@@ -1,10 +1,11 @@
 """What an instructor calls: `python -m practical.grading grade FOLDER`, and others."""
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
+
+from joblib import cpu_count  # of the cores that this process may use
 
 from practical._command import run_command
 
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     one.add_argument("submissions", type=Path, help="Canvas's export, or a folder per student")
     one.add_argument("--out", type=Path, default=Path("build/grades"), metavar="FOLDER")
-    one.add_argument("--jobs", type=int, default=os.cpu_count(), help="workers at once")
+    one.add_argument("--jobs", type=int, default=cpu_count(), help="workers at once")
     _add_how(one)
     one.add_argument(
         "--gradescope", action="store_true", help="also write a results.json per student"

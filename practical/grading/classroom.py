@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
+from joblib import cpu_count
 from tqdm import tqdm
 
 from practical._files import atomic_path
 from practical.grading import sandbox
+from practical.grading.exercises import EXERCISES
 from practical.grading.handed_in import Student, Submission, shown
 from practical.grading.staging import code_version, staging
 from practical.grading.submission import Report, UnreadableError, grade, read
@@ -66,7 +68,7 @@ def grade_all(
         out: Where results are kept, `cache/`.
         secret: The assignment's.
         level: Of the sandbox.
-        jobs: Workers at once; by default one for each core.
+        jobs: Workers at once; by default one for each core that this process may use.
         limits: What a worker may use.
         again: Grade once more, alone, who was too slow or was killed beside others.
         progress: Show a bar.
@@ -74,7 +76,7 @@ def grade_all(
     cache = out / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     code = code_version()
-    jobs = jobs or os.cpu_count() or 1
+    jobs = jobs or cpu_count()
     again = again and jobs > 1
     slots: queue.Queue[int] = queue.Queue()
     for slot in range(jobs):
@@ -93,13 +95,17 @@ def grade_all(
                 known = cache / f"{_key(content, student.id, secret, code, level)}.json"
                 if content and known.exists():
                     return _load(known)
-                report = grade(
-                    submission.path, student=student.id, secret=secret, staged=staged, level=level,
-                    slot=slot, limits=limits,
-                )  # fmt: skip
+                try:
+                    report = grade(
+                        submission.path, student=student.id, secret=secret, staged=staged,
+                        level=level, slot=slot, limits=limits,
+                    )  # fmt: skip
+                except Exception as error:  # the grader's own: the others are graded all the same
+                    failed = Verdict("infrastructure", f"{type(error).__name__}: {error}")
+                    report = Report(verdicts=dict.fromkeys(EXERCISES, failed))
                 # What failed here may work the next time, and what was too slow, alone.
-                failed = not content or _has(report, "infrastructure")
-                if not failed and (alone or not _has(report, *_SLOW)):
+                kept = content and not _has(report, "infrastructure")
+                if kept and (alone or not _has(report, *_SLOW)):
                     _store(known, report)
                 return report
             finally:

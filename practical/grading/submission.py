@@ -19,6 +19,7 @@ from practical.grading.verdicts import InfrastructureError, Verdict
 from practical.grading.wire import plain_text
 
 _MOST_BYTES = 60_000_000  # of a notebook file: with all its figures ours has 13 million
+_MOST_CELLS = 3_000  # ours have 130; an empty cell takes 3 bytes in a file and 300 in memory
 _MOST_CELL = 20_000  # characters of a code cell; ours have 2,000
 _MOST_CODE = 400_000  # characters of all of them
 # Who brings the package's answers along needs one of these; who answers needs none of them.
@@ -110,11 +111,16 @@ def read(path: Path) -> Notebook:
     if not content.strip():
         raise UnreadableError("The file is empty.")
     try:
-        cells = [_cell(parsed) for parsed in _cells(json.loads(content))]
+        found = _cells(json.loads(content))
+        cells = [_cell(parsed) for parsed in found[:_MOST_CELLS]]
     except Exception as error:  # whatever is in it, it is the file that is wrong
         raise UnreadableError(
             f"It is not a notebook in the form that Jupyter writes ({type(error).__name__})."
         ) from error
+    if len(found) > _MOST_CELLS:
+        raise UnreadableError(
+            f"It has {len(found):,} cells, and at most {_MOST_CELLS:,} are allowed."
+        )
     notes, sources = [], [cell.text for cell in cells if cell.kind == "code"]
     for number, code in enumerate(sources):
         if len(code) > _MOST_CELL:
@@ -197,5 +203,5 @@ def _cell(parsed: dict[str, Any]) -> Cell:
     metadata = parsed.get("metadata")
     nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
     grade_id = nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None
-    kind, identity = str(parsed.get("cell_type")), str(parsed.get("id"))
+    kind, identity = plain_text(parsed.get("cell_type")), plain_text(parsed.get("id"))
     return Cell(kind, plain_text(text), identity, plain_text(grade_id))
