@@ -164,6 +164,16 @@ def test_a_stopped_training_goes_on(folder, cache, monkeypatch):
         assert_same(one, other)
 
 
+def test_a_cache_folder_that_cannot_be_written_is_named_before_the_training(
+    folder, cache, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PRACTICAL_HOME", str(tmp_path / "file"))
+    monkeypatch.delattr(lineup, "train_suspect")
+    with refuses("cannot be written .* in the environment variable PRACTICAL_HOME", RuntimeError):
+        suspects(folder, FAULT, train=True, progress=False)
+
+
 def test_no_two_networks_of_a_line_up_share_their_random_numbers(folder, cache, monkeypatch):
     seen = []
 

@@ -1,5 +1,7 @@
 """A classifier that learned a border, mended in each of the three ways."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,6 +148,12 @@ def test_the_study_mends_and_audits_and_goes_on(faulty, tmp_path, monkeypatch):
     assert {options["seed"] for *_, options in calls} == {0, 1}
     with refuses("holds results of other settings"):
         repair_study(*arguments, seeds=2, **{**options, "epochs": 8})
+    with refuses("holds results of other settings"):
+        repair_study(replace(faulty, std=2 * faulty.std), *arguments[1:], seeds=2, **options)
+    # Nearly equal penalties are different runs.
+    near = {**options, "penalties": (0.1, 0.10000001)}
+    rows = repair_study(*arguments, repairs=("avoided",), seeds=1, **near)
+    assert rows["penalty"].tolist()[1:] == [0.1, 0.10000001]
     with refuses("repairs must be some of removed, .*, got .'prayed'."):
         repair_study(*arguments, repairs=("prayed",), **options)
     with refuses("seeds must be an integer of at least 1, got 0"):

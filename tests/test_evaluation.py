@@ -283,6 +283,17 @@ def test_what_cannot_be_measured(dataset, model, tmp_path):
         run(dataset, model, tmp_path, methods=["gradcam"])
 
 
+def by_color(images):
+    return images.mean((1, 2)) @ WEIGHTS
+
+
+@pytest.mark.parametrize("name", ["focus", "max_sensitivity"])
+def test_a_metric_of_no_image_or_of_the_first_ones_is_enough(name, dataset, tmp_path):
+    rows = run(dataset, by_color, tmp_path, methods=["center", "random"], measures=[name])
+    assert len(rows) == 2 * 11
+    write_report(rows, dataset, by_color, tmp_path)
+
+
 def test_a_kill_is_survived(tmp_path):
     """The whole command, killed when two parts are there, and started again."""
     home = {**os.environ, "PRACTICAL_HOME": str(tmp_path / "home")}
@@ -408,3 +419,14 @@ def test_the_page_is_whole(finished, dataset, model):
     assert {"summary.csv", "agreement.csv", "table.md", "report.html"} <= set(os.listdir(out))
     assert len(pd.read_csv(out / "summary.csv")) == 16
     assert set(MEASURES) >= set(pd.read_csv(out / "agreement.csv").metric)
+
+
+def test_the_pages_accuracy_is_of_images_and_not_of_mosaics(dataset, tmp_path):
+    unmasked = replace(dataset, masks=None)  # with masks, other metrics come before the focus
+    rows = run(
+        unmasked, by_color, tmp_path, methods=["center"], measures=["focus", "insertion_xplique"]
+    )
+    right = np.mean(np.asarray(by_color(dataset.images[:])).argmax(1) == dataset.labels)
+    assert right < 0.5
+    page = write_report(rows, unmasked, by_color, tmp_path).read_text()
+    assert f"right on {right:.1%} of 20;" in page

@@ -266,8 +266,9 @@ def test_a_checkpoint_of_other_weights_or_labels_is_refused(start, checkpoint):
 
 def test_a_checkpoint_of_another_network_is_refused(start, checkpoint):
     other = replace(start, architecture=replace(start.architecture, pool=True))
-    with refuses("must come from a run with these arguments"):
-        run(other, checkpoint=checkpoint)
+    for network in (other, replace(start, mean=start.mean + 0.1)):
+        with refuses("must come from a run with these arguments"):
+            run(network, checkpoint=checkpoint)
 
 
 def test_damaged_checkpoints_are_refused_and_kept(start, checkpoint):

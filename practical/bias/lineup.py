@@ -17,7 +17,7 @@ import filelock
 import jax
 import numpy as np
 
-from practical._files import cache_folder, fingerprint, fingerprint_images
+from practical._files import cache_folder, explain_cache_errors, fingerprint, fingerprint_images
 from practical._inputs import check_count
 from practical.bias.faults import Biased, Fault, plant
 from practical.bias.measures import LEARNED, audit
@@ -117,6 +117,7 @@ def suspects(
     Raises:
         ValueError: If an argument breaks its rule, or a network would have to be trained first.
         DownloadError: If a data set or a pretrained network cannot be fetched.
+        CacheFolderError: If a trained network cannot be stored.
 
     Warns:
         UserWarning: If the network that was to be faulty did not learn the artefact.
@@ -275,15 +276,16 @@ def _cached(
             f"package or in {path.parent}; pass train=True to train them here (minutes on a GPU), "
             f"or take dataset='shapes' with one of {', '.join(PACKAGED)}, and at most 2 twins"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = path.with_suffix(".checkpoint")
-    with filelock.FileLock(path.with_suffix(".lock")):  # two notebooks train it once
-        if path.exists():
-            return Classifier.load(path)
-        model = train_suspect(
-            training, fault if number is None else None, recipe, seed=seed,
-            checkpoint=checkpoint, progress=progress,
-        )  # fmt: skip
-        model.save(path)
-        remove_checkpoints(checkpoint)
+    with explain_cache_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path.with_suffix(".lock")):  # two notebooks train it once
+            if path.exists():
+                return Classifier.load(path)
+            model = train_suspect(
+                training, fault if number is None else None, recipe, seed=seed,
+                checkpoint=checkpoint, progress=progress,
+            )  # fmt: skip
+            model.save(path)
+            remove_checkpoints(checkpoint)
     return model

@@ -196,9 +196,9 @@ def repair_study(
     for seed in range(seeds):
         for how in repairs:
             for penalty in penalties if how == "avoided" else (None,):
-                name = f"{how}-{seed}" + (f"-{penalty:g}" if penalty else "")
+                name = f"{how}-{seed}" + (f"-{float(penalty)}" if penalty else "")
                 parts[name] = partial(run, how, penalty, seed)
     settings = fingerprints(training=training, validation=validation)
-    settings |= {"model": fingerprint(model.variables), "fault": str(fault)}
+    settings |= {"model": f"{model.architecture} {fingerprint(model)}", "fault": str(fault)}
     settings |= {"epochs": epochs, "batch_size": batch_size, "augment": augment}
     return run_parts(Path(out), settings, parts, progress=progress)

@@ -152,7 +152,7 @@ def detection_study(
         return pd.DataFrame(rows)
 
     parts = {
-        f"{name}-{strength:g}-{seed}-{kind}": partial(run, name, strength, seed, kind == "faulty")
+        f"{name}-{strength}-{seed}-{kind}": partial(run, name, strength, seed, kind == "faulty")
         for seed in range(seeds)
         for name, strength in cells
         for kind in ("faulty", "clean")

@@ -183,6 +183,15 @@ def _ranked(summary: pd.DataFrame) -> list[str]:
     return list(means.sort_values(ascending=MEASURES[first].higher is False).index)
 
 
+def _predictions(rows: pd.DataFrame) -> Any:
+    """Return a row per image with the class that the model predicts for it.
+
+    The rows of the focus are about mosaics, which are numbered like images.
+    """
+    of_images: Any = rows[rows.metric != "focus"]
+    return of_images.drop_duplicates("image")
+
+
 def _arrow(metric: str) -> str:
     return {True: "↑", False: "↓", None: ""}[MEASURES[metric].higher]
 
@@ -194,9 +203,8 @@ def _maps(dataset: Dataset, rows: pd.DataFrame, out: Path) -> Figure:
     names = [m for m in METHODS if m in set(rows.method)]
     maps = {name: np.load(out / "maps" / f"{name}.npy") for name in names}
     shown = len(next(iter(maps.values())))
-    of_images: Any = rows[rows.metric != "focus"]
-    first = (of_images if len(of_images) else rows).drop_duplicates("image").set_index("image")
-    titles = [dataset.class_names[first.target.get(i, dataset.labels[i])] for i in range(shown)]
+    targets = _predictions(rows).set_index("image").target
+    titles = [dataset.class_names[targets[i]] if i in targets else "" for i in range(shown)]
     figure = plotting.plot_methods(dataset.images[:shown], maps, titles)
     figure.suptitle("Each explanation of the same predictions, on a scale of its own")
     return figure
@@ -263,11 +271,12 @@ img { max-width: 100% }
 
 
 def _page(summary, agreeing, pictures, rows, dataset, model) -> str:
-    correct = rows.drop_duplicates("image")
-    share = (correct.label == correct.target).mean()
+    predicted = _predictions(rows)
+    share = (predicted.label == predicted.target).mean()
+    right = f", right on {share:.1%} of {len(predicted)}" if len(predicted) else ""
     about = (
         f"{dataset.name}: {len(dataset)} images of {dataset.images.shape[1]}x"
-        f"{dataset.images.shape[2]} pixels; {type(model).__name__}, right on {share:.1%} of them; "
+        f"{dataset.images.shape[2]} pixels; {type(model).__name__}{right}; "
         f"{rows.method.nunique()} methods, {rows.metric.nunique()} metrics, {len(rows):,} values. "
         "What is explained is the class that the network predicts."
     )

@@ -111,7 +111,8 @@ def evaluate(
                     bar.update(part.calls)
         if team.index > 0:
             return pd.DataFrame(columns=list(COLUMNS))
-        rows = pd.concat([files.read(name) for name in parts])
+        tables = [files.read(name) for name in parts]
+        rows = pd.concat([table for table in tables if len(table)])
         order = {name: i for i, name in enumerate((*METHODS, *MEASURES))}
         rows = rows.sort_values(
             ["method", "metric", "image"], key=lambda c: c.map(order) if c.name != "image" else c
@@ -228,6 +229,8 @@ class _Run:
             )
             explaining = forwards + 3 * gradients
             for first in range(0, len(self.dataset), _PART):
+                if first and not self.wanted("images", first, columns):
+                    continue  # the first images are explained in any case, for the report
                 count = min(_PART, len(self.dataset) - first)
                 calls = count * (explaining + each)
                 calls += max(0, min(self.repeated - first, count)) * again * explaining
@@ -237,18 +240,19 @@ class _Run:
                     count = min(_PART, self.repeated - first)
                     yield _Part(name, "mosaics", first, count, max(4 * count * explaining, 1))
 
-    def wanted(self, part: _Part, columns: Sequence[str]) -> list[str]:
-        """Return the measures of a part's images."""
-        if part.kind == "mosaics":
+    def wanted(self, kind: str, first: int, columns: Sequence[str]) -> list[str]:
+        """Return the measures of the images or mosaics from `first` on."""
+        if kind == "mosaics":
             return ["focus"]
-        again = part.first < self.repeated
+        again = first < self.repeated
         return [n for n in columns if n != "focus" and (again or not MEASURES[n].repeats)]
 
     def steps(self, parts: Iterable[_Part], columns: Sequence[str]) -> list[list[_Part]]:
         """Return the parts, as many together as there are devices, all methods of some images."""
         alike = {}
         for part in parts:
-            measured_alike = part.method, part.kind, *self.wanted(part, columns)
+            measures = self.wanted(part.kind, part.first, columns)
+            measured_alike = part.method, part.kind, *measures
             alike.setdefault(measured_alike, []).append(part)
         size = self.mesh.size
         steps = [some[i : i + size] for some in alike.values() for i in range(0, len(some), size)]
@@ -276,7 +280,7 @@ class _Run:
             keys=keys,
             chunk_size=self.chunk_size,
         )
-        wanted = self.wanted(step[0], columns)
+        wanted = self.wanted(kind, step[0].first, columns)
         if "parameter_randomization" in wanted:
             context = context._replace(randomised=self.randomised)
         values = {n: np.asarray(MEASURES[n].function(context), np.float64) for n in wanted}
@@ -301,7 +305,12 @@ class _Run:
                     )
                 )
             maps = context.heatmaps[place * _PART :][: part.count]
-            found.append((part, pd.concat(tables, ignore_index=True), maps))
+            rows = (
+                pd.concat(tables, ignore_index=True)
+                if tables
+                else pd.DataFrame(columns=list(COLUMNS))
+            )
+            found.append((part, rows, maps))
         return found
 
     def _read(self, step: Sequence[_Part]) -> tuple[np.ndarray, Dataset, jax.Array, np.ndarray]:

@@ -149,7 +149,7 @@ def _settings(model, dataset, run: _Run, epochs, batch_size, seed, avoid) -> str
         f"batch_size={batch_size} learning_rate={run.learning_rate} "
         f"weight_decay={run.weight_decay} "
         f"augment={run.augment} seed={seed} labels={fingerprint(dataset.labels)} "
-        f"start={fingerprint(model.variables)}"
+        f"start={fingerprint(model)}"
         + (f" frozen={fingerprint(freeze(model.variables['params']))}" if freeze else "")
         + (f" avoid={fingerprint(avoid)} penalty={run.penalty}" if avoid is not None else "")
     )
