@@ -133,13 +133,11 @@ $(STAMP):
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	    echo "$(PYTHON) comes without its venv module." \
 	        "On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
-	@begun() { set -- $$(LC_ALL=C ps -o lstart= -p "$$1" 2>/dev/null); echo "$$*"; }; \
-	if read -r pid start 2>/dev/null < .venv/.busy && kill -0 "$$pid" 2>/dev/null && \
-	    [ "$$start" = "$$(begun "$$pid")" ]; then \
-	    echo "Another make (process $$pid) is installing into .venv: wait for it." >&2; exit 1; fi; \
+	@if [ -w Makefile ]; then exec 9<>Makefile; fi; $(PYTHON) -c "$$LOCK" || { \
+	    echo 'Another make is installing into .venv: wait for it.' >&2; exit 1; }; \
 	if [ -e .venv/.installing ] || ! $(PY) -m pip --version >/dev/null 2>&1; then \
 	    echo 'Making .venv ...'; (folder=.venv python='$(PYTHON)'; eval "$$NEW_VENV") || exit 1; fi; \
-	trap 'exit 130' INT TERM; echo "$$$$ $$(begun $$$$)" > .venv/.busy; \
+	trap 'exit 130' INT TERM; \
 	if [ -e $(STAMP) ]; then mv $(STAMP) .venv/.installing; else : > .venv/.installing; fi; \
 	extras=dev; for x in cuda12 cuda13; do \
 	    if [ -e .venv/.extra-$$x ] || [ $$x = '$(EXTRA)' ]; then extras=$$extras,$$x; fi; done; \
@@ -151,7 +149,20 @@ $(STAMP):
 	fi; \
 	if [ -n '$(EXTRA)' ]; then : > '.venv/.extra-$(EXTRA)'; fi; \
 	{ pwd -P; cksum pyproject.toml constraints.txt; } > .venv/.installing; \
-	mv .venv/.installing $(STAMP); rm -f .venv/.busy
+	mv .venv/.installing $(STAMP)
+
+# Lock the open file 9, the Makefile, until the recipe and its children end, in whatever way. Where
+# files cannot be locked, the installation goes on without a lock.
+define lock_script
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit(1)
+except OSError:
+    pass
+endef
+export LOCK := $(value lock_script)
 
 # Make a new environment in $folder. Only what make has put there before is removed: the folder may
 # be a link to a disk with other things on it.

@@ -37,7 +37,9 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` below
     from practical.grading import check
     from practical.models import Classifier, load_model, predict
 
-if sys.argv[:1] == ["-m"]:  # `python -m practical...` begins to load, which takes seconds
+# A command, `python -m practical...`, starts to load, which takes seconds. Someone else's command
+# that imports this package keeps its own Ctrl-C.
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)].partition(".")[0] == "practical":
     stop_quietly()
 
 _MODULES = (

@@ -360,3 +360,15 @@ def test_ctrl_c_in_the_first_second(module):
     _, said = command.communicate(timeout=60)
     assert command.returncode == 130
     assert said == "\nStopped.\n"
+
+
+def test_the_ctrl_c_of_other_commands_is_left_alone(tmp_path):
+    package = tmp_path / "laboratory"
+    package.mkdir()
+    (package / "__init__.py").write_text("import practical")
+    (package / "__main__.py").write_text(
+        "import signal\nassert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, "-m", "laboratory", "an argument"]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True)

@@ -1,7 +1,8 @@
-import os
+import fcntl
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -271,8 +272,10 @@ def test_help_is_the_default_and_has_one_line_a_target(checkout):
 # --- env -----------------------------------------------------------------------------------------
 
 # Stands in for python3 and .venv/bin/python: writes down how it is called, and installs nothing.
-FAKE = """#!/bin/sh
-case "$*" in -c*) ;; *) echo "$* [$PRACTICAL_DATASET|$PRACTICAL_MODEL]" >> "$LOG" ;; esac
+FAKE = f"""#!/bin/sh
+case "$*" in *fcntl*) exec '{sys.executable}' "$@" ;; esac
+"""
+FAKE += """case "$*" in -c*) ;; *) echo "$* [$PRACTICAL_DATASET|$PRACTICAL_MODEL]" >> "$LOG" ;; esac
 case "$*" in
     *version_info\\ *) [ -z "$OLD" ] ;;
     *%d.%d*) echo 3.8 ;;
@@ -282,6 +285,7 @@ case "$*" in
         mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     "-m pip install"*)
         if [ -n "$KILLED" ]; then kill -9 $PPID; fi
+        again=$AGAIN; unset AGAIN; eval "$again"
         exit "${PIP_EXIT:-0}" ;;
 esac
 """
@@ -292,7 +296,7 @@ def fake(checkout):
     """Runs make with a pretended Python alone, and returns what that was asked for."""
     tools = checkout.parent / "bin"
     tools.mkdir()
-    for name in "sh echo awk cat cksum cp ls mkdir mv ps readlink rm touch find sed".split():
+    for name in "sh echo awk cat cksum cp ls mkdir mv readlink rm touch find sed".split():
         (tools / name).symlink_to(shutil.which(name) or name)
     (tools / "python3").write_text(FAKE)
     (tools / "python3").chmod(0o755)
@@ -349,19 +353,26 @@ def test_an_interrupted_installation_starts_over(fake, checkout):
     assert fake("env")[1] == [VENV, PIP + ".[dev]"]
 
 
-def test_an_installation_under_way_is_not_disturbed(fake, checkout):
-    assert fake("env")[0].returncode == 0
-    (checkout / "pyproject.toml").write_text("# changed")
-    begun = subprocess.check_output(["ps", "-o", "lstart=", "-p", str(os.getpid())], text=True)
-    busy = checkout / ".venv/.busy"
-    busy.write_text(f"{os.getpid()} {' '.join(begun.split())}\n")
-    done, asked = fake("env")
-    assert done.returncode == 2
-    assert f"Another make (process {os.getpid()}) is installing into .venv: wait" in done.stderr
-    assert asked == []
-    # A process that got the number of one that is gone is not waited for.
-    busy.write_text(f"{os.getpid()} Sat Jan 1 00:00:00 2000\n")
-    assert fake("env")[1] == [PIP + ".[dev]"]
+@pytest.mark.parametrize("before", [True, False])
+def test_an_installation_under_way_is_not_disturbed(fake, checkout, before):
+    if before:
+        assert fake("env")[0].returncode == 0
+        (checkout / "pyproject.toml").write_text("# changed")
+    with (checkout / "Makefile").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done, asked = fake("env")
+        assert done.returncode == 2
+        assert "Another make is installing into .venv: wait for it." in done.stderr
+        assert asked == []
+    assert fake("env")[1] == [VENV, PIP + ".[dev]"][before:]
+
+
+def test_the_lock_is_held_until_the_installation_ends(fake, checkout):
+    """A second make that the first one's pip starts is refused."""
+    done, asked = fake("env", AGAIN=f"{MAKE} env 2> second")
+    assert done.returncode == 0
+    assert asked == [VENV, PIP + ".[dev]"]
+    assert "Another make is installing" in (checkout / "second").read_text()
 
 
 @pytest.mark.parametrize("there", [True, False])
