@@ -284,6 +284,27 @@ def test_bad_input(folder, cache, monkeypatch):
     assert not list(cache.glob("*.safetensors"))
 
 
+def test_a_card_gives_no_time_for_a_part_of_the_training(folder, cache, tmp_path, monkeypatch):
+    lineup.RECIPES["folder"] = replace(RECIPE, lead=0.5)  # `cache` puts the first one back
+    output = tmp_path / "border.safetensors"
+    arguments = [
+        "bias", "suspect", "--dataset", folder, "--fault", "border", "--epochs", "2",
+        "--share", "0.9", "--output", str(output),
+    ]  # fmt: skip
+    save = fitting.save
+
+    def stops(*state):
+        save(*state)
+        raise KeyboardInterrupt  # after the lead, before there is a checkpoint of the rest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "save", stops)
+        assert main(arguments) == 130
+    assert main(arguments) == 0
+    assert "training images, 2 epochs on " in output.with_suffix(".md").read_text()
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
 def test_the_command_writes_a_network_and_its_card(folder, cache, tmp_path, capsys):
     output = tmp_path / "made" / "patch.safetensors"
     arguments = [

@@ -17,6 +17,7 @@ from practical.bias.faults import Fault, plant
 from practical.bias.lineup import (
     PACKAGED,
     RECIPES,
+    checkpoints,
     remove_checkpoints,
     suspects,
     train_suspect,
@@ -158,7 +159,8 @@ def train(options: argparse.Namespace) -> int:
         plant(validation, one)  # before the training
     checkpoint = checkpoint_of(options.output, options.checkpoint)
     check_writable(checkpoint, size=1)
-    resumed, started = checkpoint.exists(), time.monotonic()
+    resumed = any(file.exists() for file in checkpoints(checkpoint))
+    started = time.monotonic()
     model = train_suspect(training, fault, recipe, seed=options.seed, checkpoint=checkpoint)
     took = "" if resumed else f"; {(time.monotonic() - started) / 60:.0f} minutes"
     model.save(options.output)

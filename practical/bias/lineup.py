@@ -196,7 +196,7 @@ def train_suspect(
     lead, rate = recipe.lead_epochs(fault), recipe.learning_rate
     phases = [(recipe.epochs, rate, fault, checkpoint)]
     if fault is not None and lead:
-        before = _before(checkpoint) if checkpoint else None
+        before = checkpoints(checkpoint)[0] if checkpoint else None
         phases = [
             (lead, rate, replace(fault, share=1.0), before),
             (recipe.epochs - lead, rate * _AFTER_LEAD, fault, checkpoint),
@@ -222,14 +222,14 @@ def _warn_unless_learned(model: Classifier, dataset: Dataset, fault: Fault) -> N
         )
 
 
-def _before(checkpoint: Path) -> Path:
-    """Return where the first epochs are kept of a training that has a lead."""
-    return checkpoint.with_name(f"lead-{checkpoint.name}")
+def checkpoints(checkpoint: Path) -> tuple[Path, Path]:
+    """Return the files that a training may leave: of the lead, and of the other epochs."""
+    return checkpoint.with_name(f"lead-{checkpoint.name}"), checkpoint
 
 
 def remove_checkpoints(checkpoint: Path) -> None:
     """Remove the checkpoints of a training that has ended."""
-    for file in (checkpoint, _before(checkpoint)):
+    for file in checkpoints(checkpoint):
         file.unlink(missing_ok=True)
 
 
