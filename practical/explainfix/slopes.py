@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from practical._inputs import Inputs, check_count
-from practical._jit import is_traced
+from practical._jit import as_model, is_traced
 
 Kernels = dict[str, Float[Array, "_ _ _ _"]]  # HWIO; each layer has a shape of its own
 
@@ -20,6 +20,7 @@ def spatial_kernels(model: Any) -> dict[str, Float[Array, "h w i o"]]:
     Raises:
         ValueError: If there is none, or one is not finite, or the model does not say.
     """
+    model = as_model(model)
     if not hasattr(model, "kernels"):
         raise ValueError(
             "model must say what its convolutions are, as a models.Classifier does by kernels(), "
@@ -54,7 +55,7 @@ def kernel_slopes(
     kernels = spatial_kernels(model)
 
     def logits(kernels):
-        answers = model.replace_kernels(kernels)(images)
+        answers = as_model(model).replace_kernels(kernels)(images)
         return answers[jnp.arange(len(images)), targets].sum()
 
     return kernels, jax.grad(logits)(kernels)
