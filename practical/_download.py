@@ -38,8 +38,10 @@ def open_url(url: str, *, wanted: str, optional: bool = False) -> Any:
             f"PRACTICAL_MIRROR if you set it, or try again later"
         ) from error
     except (OSError, HTTPException) as error:
+        silent = isinstance(getattr(error, "reason", error), TimeoutError)
+        reason = f"it was silent for {STALL:.0f} s" if silent else error
         raise DownloadError(
-            f"no answer from the server of {url} ({error}). Check the connection, and "
+            f"no answer from the server of {url} ({reason}). Check the connection, and "
             f"PRACTICAL_MIRROR if you set it, or try again later"
         ) from error
     if (kind := answer.headers.get_content_type()) == "text/html":
@@ -59,17 +61,19 @@ def download(url: str, path: Path, *, size: int, sha256: str) -> None:
         OSError: If it cannot be stored.
     """
     checksum, received = hashlib.sha256(), 0
-    with open_url(url, wanted="an archive") as answer, atomic_path(path) as temporary:
+    with (
+        # Shown first, because a silent server takes a while to be given up.
+        tqdm(desc=path.name, total=size, unit="B", unit_scale=True) as bar,
+        open_url(url, wanted="an archive") as answer,
+        atomic_path(path) as temporary,
+    ):
         length = answer.headers.get("Content-Length")
         if length is not None and length != str(size):
             raise DownloadError(
                 f"{url} is not the expected file: it has {length} bytes and should have {size:,}. "
                 f"The server's file was changed or damaged; try again later"
             )
-        with (
-            temporary.open("wb") as file,
-            tqdm(desc=path.name, total=size, unit="B", unit_scale=True) as bar,
-        ):
+        with temporary.open("wb") as file:
             while received <= size and (block := _read(answer, url)):
                 file.write(block)
                 checksum.update(block)
@@ -89,13 +93,16 @@ def read_text(url: str, *, wanted: str) -> str:
     """Return the text at `url`, which is empty where the server has no such file.
 
     Raises:
-        DownloadError: If the server refuses, is silent, or sends a web page.
+        DownloadError: If the server refuses, is silent, sends a web page, or not the whole text.
     """
     answer = open_url(url, wanted=wanted, optional=True)
     if answer is None:
         return ""
     with answer:
-        return _read(answer, url, _MOST_TEXT).decode(errors="replace")
+        content = _read(answer, url, _MOST_TEXT)
+        if answer.length:
+            raise _cut_off(url, f"{answer.length:,} bytes are missing")
+        return content.decode(errors="replace")
 
 
 def _read(answer: Any, url: str, size: int = _BLOCK) -> bytes:

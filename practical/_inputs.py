@@ -48,6 +48,23 @@ def check_images(
     images: Images, *, name: str = "images", first: int = 0
 ) -> Float[Array, "b h w c"]:
     """Return `images` as float32, or say what is wrong with them; `first` is row 0's number."""
+    check_layout(images, name=name)
+    array = jnp.asarray(images, jnp.float32)
+    if not is_traced(array):
+        array = without_explicit_axes(array)
+        check_finite(array, name, first=first)
+        lows, highs = _on_device(_extremes, array)
+        if lows.min() < 0 or highs.max() > 1:
+            wrong = int(np.flatnonzero((lows < 0) | (highs > 1))[0]) + first
+            raise ValueError(
+                f"{name} must be in [0, 1] (normalisation belongs to the model), got values from "
+                f"{lows.min():.4g} to {highs.max():.4g}, first in image {wrong}"
+            )
+    return array
+
+
+def check_layout(images: Images, *, name: str = "images") -> None:
+    """Raise a ValueError if shape or dtype are not those of images, whatever the values."""
     shape = np.shape(images)
     if len(shape) != 4:
         hint = "; add a batch axis: images[None]" if len(shape) == 3 else ""
@@ -68,18 +85,6 @@ def check_images(
             f"{name} must be floating-point numbers in [0, 1], got {dtype}; for 8-bit images "
             "divide by 255"
         )
-    array = jnp.asarray(images, jnp.float32)
-    if not is_traced(array):
-        array = without_explicit_axes(array)
-        check_finite(array, name, first=first)
-        lows, highs = _on_device(_extremes, array)
-        if lows.min() < 0 or highs.max() > 1:
-            wrong = int(np.flatnonzero((lows < 0) | (highs > 1))[0]) + first
-            raise ValueError(
-                f"{name} must be in [0, 1] (normalisation belongs to the model), got values from "
-                f"{lows.min():.4g} to {highs.max():.4g}, first in image {wrong}"
-            )
-    return array
 
 
 def check_finite(values: ArrayLike, name: str, *, first: int = 0) -> None:

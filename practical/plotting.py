@@ -255,9 +255,11 @@ def plot_curves(
 def plain_text(text: object) -> str:
     """Return a text for Matplotlib that is drawn as it is, with no formula between two dollars.
 
-    Class names are names of folders, and may be called "$5 bill".
+    Class names are names of folders, and may be called "$5 bill". They may begin with "_", too,
+    which would leave them out of a legend, so that an invisible space comes first.
     """
-    return str(text).replace("$", r"\$")
+    plain = str(text).replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{plain}" if plain.startswith("_") else plain
 
 
 def _scale(limit: float, signed: bool) -> tuple[Colormap, Normalize]:

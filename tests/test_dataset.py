@@ -70,7 +70,7 @@ def test_out_of_range_is_an_error(index):
             lazy()[where]
 
 
-@pytest.mark.parametrize("index", ["a", 1.5, [True] * (ROWS - 1)])
+@pytest.mark.parametrize("index", ["a", 1.5, [True] * (ROWS - 1), (..., 0)])
 def test_other_indices_are_errors(index):
     array = lazy()
     with pytest.raises(IndexError, match=r"index|indices"):
@@ -168,6 +168,22 @@ LABELS = np.array([1, 0, 1, 1, 0, 1, 0], np.int32)
 
 def dataset(**options) -> Dataset:
     return Dataset(lazy(), LABELS, ("cat", "dog"), **options)
+
+
+@pytest.mark.parametrize(
+    ("labels", "masks", "message"),
+    [
+        (LABELS + 1, None, "labels must be from 0 to 1, .* got labels from 1 to 2"),
+        (LABELS - 1, None, "labels must be from 0 to 1, .* got labels from -1 to 0"),
+        (LABELS[:5], None, r"one for each of the 7 images, got int32 of shape \(5,\)"),
+        (LABELS / 1, None, r"labels must be integers, .* got float64 of shape \(7,\)"),
+        (np.eye(2)[LABELS], None, r"got float64 of shape \(7, 2\)"),
+        (LABELS, WHOLE[:5, :, :, 0] > 99, r"masks must have shape \(7, 3, 2\), got \(5, 3, 2\)"),
+    ],
+)
+def test_parts_that_do_not_belong_together(labels, masks, message):
+    with pytest.raises(ValueError, match=message):
+        Dataset(lazy(), labels, ("cat", "dog"), masks)
 
 
 def test_select():

@@ -94,8 +94,12 @@ def test_a_state_dict_is_the_network_of_from_torchvision(torch, state, tmp_path)
 def test_a_checkpoint_of_several_gpus(torch, state, tmp_path, key):
     tensors = {f"module.{name}": torch.from_numpy(array) for name, array in state.items()}
     torch.save({key: tensors, "epoch": 3}, tmp_path / "checkpoint.pth.tar")
-    model = load_model(tmp_path / "checkpoint.pth.tar")
-    np.testing.assert_array_equal(model(PIXELS), from_torchvision(state)(PIXELS))
+    save_file(
+        {f"module.{name}": array for name, array in state.items()}, tmp_path / "a.safetensors"
+    )
+    for name in ("checkpoint.pth.tar", "a.safetensors"):
+        model = load_model(tmp_path / name)
+        np.testing.assert_array_equal(model(PIXELS), from_torchvision(state)(PIXELS))
 
 
 def test_files_that_are_no_state_dict(torch, state, tmp_path):

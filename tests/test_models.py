@@ -295,11 +295,11 @@ def test_a_crash_while_saving_leaves_the_old_file(model, tmp_path, monkeypatch):
     model.save(path)
     before = path.read_bytes()
 
-    def full_disk(state, temporary, metadata):
-        Path(temporary).write_bytes(b"half of a file")
+    def full_disk(temporary, content):
+        temporary.write_text("half of a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="No space left"):
         model.save(path)
     assert path.read_bytes() == before
@@ -377,6 +377,8 @@ def test_files_written_by_others_are_refused(state, tmp_path, about):
         ({"stage_sizes": 3}, "iterable"),
         ({"stem_stride": 0}, "numbers must be integers of at least 1"),
         ({"groups": 0.5}, "numbers must be integers of at least 1"),
+        ({"pool": "false"}, "pool must be True or False, got 'false'"),
+        ({"stride_in_1x1": 0}, "stride_in_1x1 must be True or False, got 0"),
         ({"block": "inverted"}, 'blocks that are "basic" or "bottleneck"'),
         ({"hidden": [[4]]}, "as many other numbers as stages or blocks"),
         ({"dilated": [True] * 4}, "as many other numbers as stages or blocks"),
@@ -607,7 +609,7 @@ def test_unknown_names():
         load_model("resnet8")
     with refuses(r"did you mean 'shapes'\?"):
         load_model("shape")
-    with refuses(r"or the path of a \.safetensors file, got 'zzz'$"):
+    with refuses(r"or the path of a \.safetensors, \.pth or \.pt file, got 'zzz'$"):
         load_model("zzz")
 
 
@@ -678,6 +680,17 @@ def test_normalisation_must_be_possible():
         new_resnet(
             ("a",), key=jax.random.key(0), widths=(4,), stage_sizes=(1,), mean=(np.nan, 0, 0)
         )
+    with refuses(r"mean must be that of images in \[0, 1\], .* divide mean and std by 255"):
+        from_torchvision(torch_state(), mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
+
+
+def test_images_of_another_layout_or_dtype(model):
+    image = np.zeros((12, 10, 3), np.float32)
+    for function in (model, model.features):
+        with refuses(r"images must have shape .*, got \(12, 10, 3\); add a batch axis"):
+            function(image)
+        with refuses(r"images must be floating-point numbers .*, got uint8; .*divide by 255"):
+            function(np.zeros((1, 12, 10, 3), np.uint8))
 
 
 SHUFFLED = EMBEDDED.with_name("shapes-shuffled.safetensors")

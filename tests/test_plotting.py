@@ -200,7 +200,7 @@ def test_intervals_need_a_row_for_each_bar(change):
         plotting.plot_intervals(changed[change])
 
 
-NAMES = ["US$1 to US$5", "win$$", "$x_", "cash\\$", "plain_{"]
+NAMES = ["US$1 to US$5", "win$$", "$x_", "cash\\$", "_plain_{"]
 
 
 def texts(figure):
@@ -241,7 +241,10 @@ def draw_curves(names):
     [(draw_explanation, 2), (draw_bars, 5), (draw_methods, 5), (draw_curves, 5)],
 )  # fmt: skip
 def test_names_are_drawn_as_they_are(draw, shown):
-    """Matplotlib takes what is between two dollars for a formula, or ends in a ParseException."""
+    """Matplotlib draws text between two dollars as a formula, or ends in a ParseException.
+
+    It also leaves labels that begin with an underscore out of legends.
+    """
     drawn = "\n".join(texts(draw(NAMES)))
     for name in NAMES[:shown]:
         assert name in drawn

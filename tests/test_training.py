@@ -204,7 +204,7 @@ class Interrupting(LazyArray):
 
     def __init__(self, images, after: int):
         super().__init__(images.__getitem__, images.shape, np.float32)
-        self.images, self.after = images, after + 1  # the first time tells a checkpoint's data
+        self.images, self.after = images, after + 2  # a check, and a fingerprint, come first
 
     def __getitem__(self, index):
         self.after -= 1
@@ -387,6 +387,13 @@ def test_bad_arguments(start):
         run(start, augment="rotate")
     with refuses(r'augment="dihedral" needs square images, got \(12, 10\) pixels'):
         run(start, replace(DATA, images=DATA.images[:, :, :10]), augment="dihedral")
+    for images, message in (
+        (np.uint8(255 * DATA.images), "floating-point numbers .*, got uint8; .*divide by 255"),
+        (255 * DATA.images, r"in \[0, 1\]"),
+        (DATA.images.transpose(0, 3, 1, 2).repeat(2, 2).repeat(2, 3), "channels last"),
+    ):
+        with refuses(f"images must .*{message}"):
+            run(start, replace(DATA, images=images))
     with refuses(r"(?s)the data set's classes \('r', 'g', 'b'\), got \('red', .*reset_head"):
         run(start, replace(DATA, class_names=("r", "g", "b")))
     with refuses(r"validation must have the data set's classes \('red', .*, got \('r', 'g', 'b'\)"):

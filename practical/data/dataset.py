@@ -51,6 +51,11 @@ class LazyArray:
         return len(self.shape)
 
     def __getitem__(self, index) -> np.ndarray:
+        if isinstance(index, tuple):
+            raise IndexError(
+                "only the first axis of a LazyArray can be indexed, got an index for several axes; "
+                "read the rows first, as in images[:][..., 0]"
+            )
         wanted = np.arange(len(self))[index]
         rows = self._fetch(np.atleast_1d(wanted).ravel())
         rows = rows.reshape(*np.shape(wanted), *self.shape[1:])
@@ -96,6 +101,24 @@ class Dataset:
     class_names: tuple[str, ...]  # C names that people can read
     masks: np.ndarray | LazyArray | None = None  # (N, H, W) bool: True on the object
     name: str = ""  # what `load_dataset` was asked for
+
+    def __post_init__(self):
+        """Raise a ValueError if images, labels, class names and masks do not belong together."""
+        object.__setattr__(self, "labels", np.asarray(self.labels))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        count, classes, shape = len(self.images), len(self.class_names), self.images.shape
+        if self.labels.shape != (count,) or not np.issubdtype(self.labels.dtype, np.integer):
+            raise ValueError(
+                f"labels must be integers, one for each of the {count} images, got "
+                f"{self.labels.dtype} of shape {self.labels.shape}"
+            )
+        if count and not 0 <= self.labels.min() <= self.labels.max() < classes:
+            raise ValueError(
+                f"labels must be from 0 to {classes - 1}, since there are {classes} class names, "
+                f"got labels from {self.labels.min()} to {self.labels.max()}"
+            )
+        if self.masks is not None and self.masks.shape != shape[:3]:
+            raise ValueError(f"masks must have shape {shape[:3]}, got {self.masks.shape}")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -70,6 +70,9 @@ class Architecture:
             raise ValueError(
                 f"a ResNet's numbers must be integers of at least 1, got {str(self)[:300]}"
             )
+        for name in ("pool", "stride_in_1x1"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         stages, blocks = len(self.stage_sizes), sum(self.stage_sizes)
         if (
             self.block not in ("basic", "bottleneck")

@@ -16,7 +16,7 @@ from jax_resnet import Sequential
 from jaxtyping import Array, Float
 
 from practical._files import atomic_path
-from practical._inputs import ArrayLike, check_count
+from practical._inputs import ArrayLike, check_count, check_layout
 from practical._jit import jit
 from practical.models import torchvision
 from practical.models.architecture import Architecture
@@ -48,10 +48,12 @@ class Classifier:
 
     def __call__(self, images: Float[ArrayLike, "b h w 3"]) -> Float[Array, "b c"]:
         """Return the logits of each image."""
+        check_layout(images)
         return _logits(self, images)
 
     def features(self, images: Float[ArrayLike, "b h w 3"]) -> Float[Array, "b y x k"]:
         """Return the last convolutional feature maps, after the ReLU."""
+        check_layout(images)
         return _features(self, images)
 
     def head(self, features: Float[ArrayLike, "b y x k"]) -> Float[Array, "b c"]:
@@ -261,8 +263,8 @@ def from_torchvision(
 
     Raises:
         ValueError: If a tensor is missing, left over, not finite, or of a shape or type that no
-            ResNet has, `class_names` are not as many as the logits, or dilation or
-            `stride_in_1x1` is asked for where there are no bottlenecks.
+            ResNet has, `class_names` are not as many as the logits, `mean` is above 1, or dilation
+            or `stride_in_1x1` is asked for where there are no bottlenecks.
     """
     architecture = torchvision.read_architecture(
         state_dict, stem_stride=stem_stride, pool=pool, dilated=replace_stride_with_dilation,
@@ -356,6 +358,11 @@ def _three(name: str, values: Sequence[float]) -> jax.Array:
     if not np.isfinite(array).all() or (name == "std" and not (array > 0).all()):
         rule = "finite and above 0" if name == "std" else "finite"
         raise ValueError(f"{name} must be {rule} in each channel, got {values!r}")
+    if name == "mean" and (array > 1).any():
+        raise ValueError(
+            f"mean must be that of images in [0, 1], got {values!r}; divide mean and std by 255 if "
+            "they are those of 8-bit images"
+        )
     return jnp.asarray(array)
 
 

@@ -101,6 +101,8 @@ def _load_file(path: Path, dataset: str | None, options: dict[str, Any]) -> Clas
     known = list(inspect.signature(from_torchvision).parameters)[1:]
     if unknown := [name for name in options if name not in known]:
         raise ValueError(f"options must be some of {', '.join(known)}, got {', '.join(unknown)}")
+    # PyTorch's DataParallel puts "module." before each name.
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     try:
         model = from_torchvision(state, **options)
     except (TypeError, ValueError) as error:
@@ -163,10 +165,8 @@ def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
             f"{path} must hold a state dict, which has a tensor under each name, got "
             f"{type(state).__name__}; save it with torch.save(model.state_dict(), {path.name!r})"
         )
-    return {  # DataParallel adds "module."
-        str(name).removeprefix("module."): (
-            tensor.float() if tensor.is_floating_point() else tensor
-        ).numpy()
+    return {
+        str(name): (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         for name, tensor in state.items()
     }
 

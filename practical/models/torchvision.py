@@ -76,7 +76,7 @@ def read_architecture(
         groups=max(1, first_width // second[1]),
         expansion=expansion,
         dilated=tuple(map(bool, dilated)) if any(dilated) else (),
-        stride_in_1x1=bool(stride_in_1x1),
+        stride_in_1x1=stride_in_1x1,
     )
     if (stem[0] != outputs[0]) != ("layer1.0.downsample.0.weight" in state_dict):
         architecture = replace(architecture, projection=stem[0] == outputs[0])

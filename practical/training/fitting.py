@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from practical._checkpoint import resume, save
 from practical._files import fingerprint, fingerprint_images
-from practical._inputs import Model, check_count
+from practical._inputs import Model, check_count, check_images
 from practical._jit import jit
 from practical.augmentation import AUGMENTATIONS
 from practical.data import Dataset
@@ -30,6 +30,7 @@ from practical.models import Classifier
 from practical.models.predict import predict
 
 Freeze = Callable[[Any], Any]
+_CHECKED = 16  # images whose layout and range are checked before the training
 
 
 class Fitted(NamedTuple):
@@ -79,8 +80,8 @@ def fit(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If an argument is out of its range, the data set's classes are not the
-            model's, or the checkpoint belongs to another run.
+        ValueError: If an argument is out of its range, the images are not in [0, 1], the data
+            set's classes are not the model's, or the checkpoint belongs to another run.
         FloatingPointError: If the loss is no longer finite.
 
     References:
@@ -319,6 +320,7 @@ def _check(model, dataset, batch_size, learning_rate, augment) -> None:
         raise ValueError(
             f'augment="dihedral" needs square images, got {dataset.images.shape[1:3]} pixels'
         )
+    check_images(dataset.images[:_CHECKED])
     if model.class_names != dataset.class_names:
         raise ValueError(
             f"model must answer for the data set's classes {dataset.class_names}, got "
