@@ -143,6 +143,15 @@ def test_magics_do_what_they_do_in_a_notebook(staged):
     assert [cells[number] for number in sorted(session.errors)] == []
 
 
+def test_a_notebook_that_chose_a_gpu_is_graded_without_one(staged):
+    gpu = "import jax\njax.config.update('jax_platform_name', 'gpu')"
+    cells = [gpu, "jax.config.update('jax_platforms', 'cuda')", IMPORTS]
+    cells += ["from practical import predict", "def change_of_probability(m, x, changed, targets):"
+              "\n    return predict(m, x)", "check('2.2', change_of_probability)"]  # fmt: skip
+    with Session(cells, {"2.2": EXERCISES["2.2"]}, staged=staged, level="none") as session:
+        assert session.judge(rng)["2.2"].status == "wrong"  # and neither crashed nor raised
+
+
 # What a submission writes on the wire, in a cell or when its function is called.
 FRAMES = {
     "a list for an exercise": ("cell", b'{"kind": "checked", "exercise": []}'),
