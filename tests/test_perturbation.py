@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -76,6 +77,15 @@ def test_the_last_squares_reach_over_the_edge():
     maps = attribution.occlusion(model, images, [0], window=4, stride=2)
     share = (np.asarray(model.weights)[0] * images[0])[4:, 4:].sum()
     np.testing.assert_allclose(maps[0, 6, 6], share, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.1, 1234.567])
+def test_a_constant_logit_falls_nowhere(value):
+    images = np.random.default_rng(0).random((2, 9, 13, 5), np.float32)
+    maps = attribution.occlusion(
+        lambda images: jnp.full((len(images), 2), value), images, [0, 1], window=5, stride=2
+    )
+    np.testing.assert_array_equal(maps, 0)
 
 
 def test_a_whole_window_hides_everything(small, batch):

@@ -143,16 +143,18 @@ def _occlusion_core(model, images, targets, hidden, *, window, stride, chunk_siz
     def visit(total, i, k, live):
         covered = square(k)
         shown = jnp.where(covered[..., None], hidden[i], images[i])
-        logits = jnp.where(live, logit(shown, targets[i]), 0)
-        return total.at[i].add(logits[:, None, None] * covered)
+        # Falls rather than logits: the rounding of a sum of large logits would pass for evidence.
+        falls = jnp.where(live, clean[i] - logit(shown, targets[i]), 0)
+        return total.at[i].add(falls[:, None, None] * covered)
 
     def logit(images, targets):
         return target_output(model, images, targets)
 
+    clean = map_images(logit, chunk_size, images, targets)
     total = fold_pairs(visit, jnp.zeros((count, height, width)), count, down * across, chunk_size)
     # How many squares cover a pixel: rows times columns, never all squares at once.
     covers = _covers(height, down, window, stride)[:, None] * _covers(width, across, window, stride)
-    return map_images(logit, chunk_size, images, targets)[:, None, None] - total / covers
+    return total / covers
 
 
 def _covers(side: int, squares: int, window: int, stride: int) -> np.ndarray:
