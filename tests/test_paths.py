@@ -173,3 +173,15 @@ def test_expected_gradients_arguments(small, batch):
     two = attribution.expected_gradients(small, images[3:4], targets[3:4], samples=2, key=keys[3:4])
     np.testing.assert_allclose(two[0], one[3], rtol=1e-4, atol=1e-5)
     assert jnp.isfinite(one).all()
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
+def test_adaptive_steps_are_refused_where_logits_are_not_known(transform):
+    model = Linear.random(0, height=4, width=4)
+
+    def explain(image):
+        images = image[None] if image.ndim == 3 else image
+        return attribution.adaptive_integrated_gradients(model, images, [0]).attribution
+
+    with refuses("adaptive_integrated_gradients cannot run under jax.jit.*or integrated_gradients"):
+        transform(explain)(jnp.ones((1, 4, 4, 3)))

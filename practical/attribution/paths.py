@@ -111,7 +111,8 @@ def adaptive_integrated_gradients(
         The maps, (B,) their errors as `tolerance` defines them, and (B,) the steps that they took.
 
     Raises:
-        ValueError: If an argument breaks its rule, or the model answers NaN.
+        ValueError: If an argument breaks its rule, the model answers NaN, or it is called under
+            `jax.jit`, `jax.vmap` or `jax.grad`.
 
     References:
         Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017, proposition 1 and
@@ -127,6 +128,11 @@ def adaptive_integrated_gradients(
     change = check_answer(
         _change(*inputs, start, chunk_size=chunk_size), "adaptive_integrated_gradients"
     )
+    if is_traced(change):
+        raise ValueError(
+            "adaptive_integrated_gradients cannot run under jax.jit, vmap or grad, because its "
+            "steps depend on the values of the logits; call it outside, or integrated_gradients"
+        )
     change = np.asarray(change, np.float64)
     path = _path(steps)
 
