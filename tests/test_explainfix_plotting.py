@@ -11,6 +11,7 @@ from practical.explainfix import (
     Interval,
     Spectra,
     Spectrum,
+    compare_spectra,
     dct_basis,
     diagonal_order,
     filter_spectra,
@@ -108,7 +109,7 @@ def comparison(mean: np.ndarray, half: float) -> dict[str, Interval]:
         return Spectrum(jnp.asarray(ed), jnp.zeros(4), jnp.zeros(2))
 
     return {
-        name: Interval(spectrum(ed), spectrum(ed - half), spectrum(ed + half))
+        name: Interval(spectrum(ed), spectrum(ed - half), spectrum(ed + half), (2, 2))
         for name, ed in zip(("a", "b"), mean, strict=True)
     }
 
@@ -132,6 +133,15 @@ def test_filters_that_are_not_square():
     spectra = Spectra(energies, {"wide": (2, 3), "tall": (3, 2)}, "filter")
     tables = heatmaps(plot_spectra(spectra))
     assert [table.get_array().shape for table in tables] == [(6, 1), (6, 1)]
+
+
+def test_a_comparison_does_not_mix_filters_with_their_transposes():
+    energies = {"wide": jnp.ones((2, 7)), "tall": jnp.ones((2, 7))}
+    spectra = Spectra(energies, {"wide": (1, 7), "tall": (7, 1)})
+    for shape, layer in (((1, 7), "wide"), ((7, 1), "tall")):
+        figure = plot_comparison(compare_spectra(spectra, spectra), shape=shape)
+        (image,) = heatmaps(figure)[:1]
+        assert [label.get_text() for label in image.axes.get_xticklabels()] == [layer]
 
 
 def test_a_layer_without_energy_is_refused():

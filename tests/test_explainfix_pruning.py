@@ -142,6 +142,12 @@ def test_saliency_is_value_times_slope(basic):
     assert np.count_nonzero(found) == 1
 
 
+def test_saliency_under_jit(basic):
+    found = jax.jit(lambda images: filter_saliency(basic, images, TARGETS))(IMAGES)
+    for name, values in filter_saliency(basic, IMAGES, TARGETS).items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-5 * values.max())
+
+
 # Zeroing
 
 
@@ -182,6 +188,16 @@ def test_random_order_is_the_keys(basic):
     first, again, other = (draw(jax.random.key(k)) for k in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not all(np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_unsigned_scores_are_ranked_like_floats(basic):
+    numbers = {name: (255 * values).astype(np.uint8) for name, values in scores(basic, 0).items()}
+    floats = {name: values.astype(np.float32) for name, values in numbers.items()}
+    found, expected = (
+        dead_filters(zero_filters(basic, values, 40, first="most_salient"))
+        for values in (numbers, floats)
+    )
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 def test_of_equals_the_first_go_first(basic):

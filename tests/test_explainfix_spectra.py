@@ -190,12 +190,12 @@ def made(values, per="image"):
 
 def test_an_interval_is_around_the_mean_and_a_constant_has_none():
     found = spectra_interval(made([[4.0, 1.0]] * 8))["conv"]
-    for part in found:
+    for part in (found.mean, found.low, found.high):
         np.testing.assert_allclose(part.ed, [4, 1])
         np.testing.assert_allclose(part.e1, [3, 2, 1])  # sqrt(4) + sqrt(1) along the one row
     rng = np.random.default_rng(0)
     found = spectra_interval(made(1 + rng.random((50, 2))))["conv"]
-    for mean, low, high in zip(*found, strict=True):
+    for mean, low, high in zip(found.mean, found.low, found.high, strict=True):
         assert (np.asarray(low) < mean).all()
         assert (np.asarray(mean) < high).all()
 
@@ -205,7 +205,7 @@ def test_shares_do_not_tell_a_network_from_its_double(reference):
     one = saliency_spectra(model, images, targets).select([0, 1, 2, 3, 4, 5, 0, 1])
     double = Spectra({n: 2 * e for n, e in one.energies.items()}, one.shapes, one.per)
     for layer, interval in compare_spectra(one, double).items():
-        for part in interval:
+        for part in (interval.mean, interval.low, interval.high):
             np.testing.assert_allclose(part.ed, 0, atol=1e-6, err_msg=layer)
     plain = compare_spectra(one, double, share=False)
     for layer, interval in plain.items():
@@ -223,6 +223,17 @@ def test_a_class_is_selected_by_a_mask(reference):
     spectra = saliency_spectra(*reference)
     some = spectra.select(np.arange(6) < 2)
     np.testing.assert_array_equal(some.energies["conv1"], spectra.energies["conv1"][:2])
+    last = spectra.select(-1)
+    np.testing.assert_array_equal(last["conv1"].ed, spectra.energies["conv1"][-1])
+
+
+@pytest.mark.parametrize("options", [{}, {"per": "minibatch", "batch_size": 1}])
+def test_layers_come_in_the_networks_order(options):
+    model = random_classifier(stage_sizes=(11,), widths=(2,), stem_width=2)
+    expected = filter_spectra(model).layers  # layer1.10 is after layer1.9, not after layer1.1
+    assert expected[-1] == "layer1.10.conv2"
+    images = np.zeros((1, 8, 8, 3), np.float32)
+    assert saliency_spectra(model, images, [0], **options).layers == expected
 
 
 class Dense:

@@ -143,16 +143,13 @@ def plot_comparison(
     Raises:
         ValueError: If no layer has filters of `shape`.
     """
-    size = shape[0] * shape[1]
     chosen = {
-        name: one
-        for name, one in comparison.items()
-        if one.mean.ed.shape == (size,) and one.mean.e1.shape == (sum(shape),)
+        name: interval for name, interval in comparison.items() if interval.shape == tuple(shape)
     }
     if not chosen:
         raise ValueError(f"shape must be that of some layer's filters, got {shape}")
     mean, low, high = (
-        np.stack([np.asarray(getattr(one, end).ed) for one in chosen.values()], 1)
+        np.stack([np.asarray(getattr(interval, end).ed) for interval in chosen.values()], 1)
         for end in ("mean", "low", "high")
     )
     limit = float(np.abs(mean).max()) or 1.0

@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from practical._chunks import fold_pairs
 from practical._inputs import ArrayLike, check_count, check_images, check_inputs
-from practical._jit import jit
+from practical._jit import is_traced, jit
 from practical._keys import generator, one_key
 from practical.explainfix.channels import (
     Pruned,
@@ -39,7 +39,7 @@ from practical.models import Classifier
 
 FIRST = ("least_salient", "most_salient", "random")
 FILLS = ("none", "reset", "fill_zero")
-Saliency = Mapping[str, Float[ArrayLike, "i o"]]  # layer: a value for each filter
+Saliency = Mapping[str, Real[ArrayLike, "i o"]]  # layer: a value for each filter
 
 
 def filter_saliency(
@@ -291,7 +291,7 @@ def _check_saliency(kernels: Mapping[str, Array], saliency: Saliency) -> Salienc
                 f"saliency[{name!r}] must have a value for each filter, shape {kernel.shape[2:]} "
                 f"(in, out), got {np.shape(saliency[name])}"
             )
-        if not np.isfinite(np.asarray(saliency[name])).all():
+        if not is_traced(saliency[name]) and not np.isfinite(np.asarray(saliency[name])).all():
             raise ValueError(f"saliency[{name!r}] must be finite, got NaN or infinity")
     return {name: saliency[name] for name in kernels}
 
@@ -302,6 +302,7 @@ def _ranks(saliency: Saliency, first: str, key: Array | None) -> dict[str, np.nd
         raise ValueError(f"first must be one of {', '.join(FIRST)}, got {first!r}")
     # Outputs before inputs, as the authors' layout has it: it decides between equals.
     flat = np.concatenate([np.asarray(scores).T.ravel() for scores in saliency.values()])
+    flat = flat.astype(np.float64)  # unsigned integers cannot be negated
     if first == "random":
         order = generator(key).permutation(flat.size)
     else:

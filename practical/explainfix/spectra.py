@@ -42,6 +42,7 @@ class Interval(NamedTuple):
     mean: Spectrum
     low: Spectrum  # lower end of the confidence interval; NaN below 8 images
     high: Spectrum  # upper end
+    shape: tuple[int, int]  # rows and columns of the layer's filters
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,12 @@ class Spectra:
         return tuple(self.energies)
 
     def select(self, images: Any) -> "Spectra":
-        """Return the spectra of some images: a slice, indices, or a mask such as one class's."""
+        """Return the spectra of some images: a slice, an index or several, or a mask."""
         count = len(next(iter(self.energies.values())))
         if not isinstance(images, slice) and not np.size(images):
             images = slice(0)
         rows = np.arange(count)[images if isinstance(images, slice) else np.asarray(images)]
+        rows = np.atleast_1d(rows)  # a single index keeps the axis of images
         if not rows.size:
             raise ValueError("images must select at least one, got none")
         chosen = {name: values[rows] for name, values in self.energies.items()}
@@ -190,10 +192,11 @@ def saliency_spectra(
     inputs = check_inputs(model, images, targets)
     shapes = {name: _sides(kernel) for name, kernel in kernels.items()}
     if batch_size is None:
-        energies = _image_energies(*inputs, chunk_size=chunk_size)
+        answers = _image_energies(*inputs, chunk_size=chunk_size)
     else:
         totals = over_minibatches(_minibatch_energies, inputs, batch_size)
-        energies = {name: jnp.stack([total[name] for total in totals]) for name in kernels}
+        answers = jax.tree.map(lambda *rows: jnp.stack(rows), *totals)
+    energies = {name: answers[name] for name in kernels}  # a compiled function sorts its keys
     for name, values in energies.items():
         check_finite(values, f"saliency_spectra's answer for {name} (so the model's gradients)")
     return Spectra(energies, shapes, per)
@@ -278,7 +281,7 @@ def _bootstrap(spectra, function, level, samples, key) -> dict[str, Interval]:
         ends = [interval_ends(np.asarray(values), level, count) for values in drawn]
         low, high = (Spectrum(*map(jnp.asarray, part)) for part in zip(*ends, strict=True))
         mean = function(*(one[layer] for one in spectra))
-        intervals[layer] = Interval(mean, low, high)
+        intervals[layer] = Interval(mean, low, high, shape)
     return intervals
 
 
