@@ -43,12 +43,17 @@ def keep_compiled() -> None:
 
 def limit_programs() -> None:
     """Clear JAX's caches if this process has compiled many programs since they last were."""
-    global _compiled
     if _compiled >= _MOST_PROGRAMS:
-        jax.clear_caches()
-        for clear in _caches:
-            clear()
-        _compiled = 0
+        drop_programs()
+
+
+def drop_programs() -> None:
+    """Clear JAX's caches, and all that is known about the programs in them."""
+    global _compiled
+    jax.clear_caches()
+    for clear in _caches:
+        clear()
+    _compiled = 0
 
 
 def cleared_with_programs(clear: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
-from practical._jit import as_argument, is_traced
+from practical._arguments import as_argument, is_traced
 from practical._sharding import without_explicit_axes
 
 ArrayLike = jax.Array | np.ndarray
@@ -38,8 +38,8 @@ def check_inputs(model: Model, images: Images, targets: Targets) -> Inputs:
         ValueError: If images, targets or the model's answers break the contract.
         TypeError: If the model is not callable.
     """
-    argument = as_argument(model)
     images = check_images(images)
+    argument = as_argument(model, images)
     logits = _logits_shape(argument, images)
     return Inputs(argument, images, _check_targets(targets, len(images), logits.shape[1]))
 

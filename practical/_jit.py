@@ -4,7 +4,6 @@ Programs contain other people's models. An experimental option of XLA's (YNNPACK
 once computed some of them wrongly; benchmarks/README.md has what it gained.
 """
 
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,10 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh
 
+from practical._arguments import is_traced
 from practical._compiled import cleared_with_programs, limit_programs
 from practical._memory import fitting_chunk, is_out_of_memory, smaller_chunk, too_large
 from practical._rows import Rows
@@ -120,75 +119,6 @@ def with_products(function: Callable, precision: str) -> Callable:
 def asked_precision() -> str | None:
     """Return the precision of products that `jax.default_matmul_precision` asks for, if any."""
     return jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def as_argument(model: Callable) -> Any:
-    """Return `model` as a pytree that `jax.jit` takes, with its arrays as the leaves.
-
-    A callable that JAX knows as a pytree (a `Classifier`, a flax.nnx or equinox module, a
-    `jax.tree_util.Partial`), or a method of one, hands over its arrays as arguments; what else it
-    holds (an activation function, a rate) is compiled in. Any other callable is compiled in whole,
-    and another one is compiled again: changing such an object's weights in place changes nothing.
-    """
-    if not callable(model):
-        raise TypeError(
-            f"model must be callable, from images (B, H, W, C) to logits (B, classes), "
-            f"got {type(model).__name__}"
-        )
-    model = without_self(model)
-    leaves, structure = jax.tree.flatten(model)
-    if len(leaves) == 1 and leaves[0] is model:
-        return jax.tree_util.Partial(model)
-    arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
-    others = [None if isinstance(leaf, jax.Array | np.ndarray) else leaf for leaf in leaves]
-    return _Rebuilt(tuple(arrays), tuple(others), structure)
-
-
-def as_model(argument: Any) -> Any:
-    """Return the model that `as_argument` was given, with the argument's arrays in it.
-
-    Call this where the model is called: flax.nnx refuses a module that was built in one trace and
-    is called in another, as under `jax.grad`, if it uses `nnx.remat` or `nnx.jit`.
-    """
-    if isinstance(argument, _Rebuilt):
-        return argument.model()
-    if isinstance(argument, jax.tree_util.Partial) and not (argument.args or argument.keywords):
-        return argument.func
-    return argument
-
-
-def without_self(function: Callable) -> Callable:
-    """Return a pytree's method as a `Partial`, so that the pytree's arrays are leaves."""
-    if not inspect.ismethod(function) or jax.tree_util.all_leaves([function.__self__]):
-        return function
-    return jax.tree_util.Partial(function.__func__, function.__self__)
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["arrays"], meta_fields=["others", "structure"]
-)
-@dataclasses.dataclass(frozen=True)
-class _Rebuilt:
-    """The leaves of a model that is a pytree; each call builds the model from them again."""
-
-    arrays: tuple[Any, ...]  # None where a leaf is not an array, as in equinox's modules
-    others: tuple[Any, ...]  # None where it is one; hashable
-    structure: Any
-
-    def __call__(self, images):
-        return self.model()(images)
-
-    def model(self):
-        leaves = [
-            other if array is None else array
-            for array, other in zip(self.arrays, self.others, strict=True)
-        ]
-        return jax.tree.unflatten(self.structure, leaves)
-
-
-def is_traced(tree) -> bool:
-    """Return whether any leaf of `tree` is a tracer: its values cannot be looked at."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def _is_staged() -> bool:

@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from practical._arguments import as_argument, as_model
 from practical._files import atomic_path, fingerprint, fingerprint_images
-from practical._jit import as_argument, as_model, with_products
+from practical._jit import with_products
 
 
 @contextlib.contextmanager
@@ -170,13 +171,14 @@ def fingerprint_model(model: Callable, image: tuple[int, ...]) -> str:
     the model again, as it would not by a function's own hash, which is of a place in memory. What a
     program does outside of JAX (`jax.pure_callback`) is not seen.
     """
-    arrays, structure = jax.tree.flatten(as_argument(model))
+    images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
+    arrays, structure = jax.tree.flatten(as_argument(model, images))
 
     def logits(arrays, images):
         return as_model(jax.tree.unflatten(structure, arrays))(images)
 
     program = jax.jit(with_products(logits, "float32"))
-    text = program.lower(arrays, jax.ShapeDtypeStruct((1, *image), jnp.float32)).as_text()
+    text = program.lower(arrays, images).as_text()
     return f"{fingerprint(arrays)} {fingerprint(np.frombuffer(text.encode(), np.uint8))}"
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from practical._arguments import is_traced
 from practical._inputs import ArrayLike, check_finite
-from practical._jit import is_traced, jit
+from practical._jit import jit
 
 Baseline = str | float | tuple[float, ...] | ArrayLike
 

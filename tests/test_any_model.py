@@ -1,6 +1,7 @@
 """Every explanation that asks nothing of the inside, on models of all frameworks and any images."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import equinox as eqx
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from practical import attribution, metrics, predict
+from practical import _arguments, attribution, metrics, predict
 from practical.attribution import METHODS
 from practical.models import Split
 from tests.test_methods import FEW
@@ -227,6 +228,63 @@ def test_methods_of_a_pytree_follow_its_weights(name, compilations):
         assert not np.allclose(new, old)
         np.testing.assert_allclose(new, expected, rtol=1e-5, atol=1e-6)
     assert compilations() == 0, "only values changed"
+
+
+class Weights:
+    """An object that JAX does not know, with an array that is replaced or written to."""
+
+    def __init__(self, kind):
+        self.kind, self.array = kind, kind(np.linspace(-1, 1, 9, dtype=np.float32).reshape(3, 3))
+
+    def logits(self, images):
+        return images.mean((1, 2)) ** 2 @ self.array
+
+    __call__ = logits
+
+    def train(self):
+        if self.kind is jnp.asarray:
+            self.array = self.array.T + 0.1
+        else:
+            self.array[:] = self.array.T + 0.1
+
+
+CAPTURING = {
+    "closure": lambda weights: lambda images: weights.logits(images),
+    "method": lambda weights: weights.logits,
+    "object": lambda weights: weights,
+    "functools.partial": lambda weights: partial(Weights.logits, weights),
+    "Partial of a closure": lambda weights: jax.tree_util.Partial(lambda x: weights.logits(x)),
+    "Split": lambda weights: Split(lambda x: x, weights.logits),
+}
+
+
+@pytest.mark.parametrize("kind", [jnp.asarray, np.array], ids=["jax", "numpy"])
+@pytest.mark.parametrize("capture", CAPTURING.values(), ids=CAPTURING)
+def test_captured_arrays_are_those_of_now(capture, kind, compilations):
+    weights, images = Weights(kind), images_of("colour")
+    model, names = capture(weights), ("gradient", "predict", "deletion")
+    before = {name: np.asarray(ANSWERS[name](model, images)) for name in names}
+    compilations()
+    for name in names:
+        np.testing.assert_array_equal(ANSWERS[name](model, images), before[name])
+    assert compilations() == 0, "nothing has changed"
+    weights.train()
+    fresh = jax.tree_util.Partial(  # which hands over its array
+        lambda array, images: images.mean((1, 2)) ** 2 @ array, jnp.asarray(weights.array)
+    )
+    for name in names:
+        after = np.asarray(ANSWERS[name](model, images))
+        assert not np.allclose(after, before[name])
+        np.testing.assert_allclose(after, ANSWERS[name](fresh, images), rtol=1e-5, atol=1e-6)
+
+
+def test_programs_of_many_weights_are_dropped(monkeypatch):
+    monkeypatch.setattr(_arguments, "_MOST_CAPTURED", 100)  # bytes; the array has 36
+    weights, images = Weights(jnp.asarray), images_of("colour")
+    for _ in range(12):
+        predict(weights, images)
+        weights.train()
+    assert len(_arguments._states) <= 4
 
 
 def test_the_page_runs():

@@ -180,20 +180,24 @@ assert not xla_bridge.backends_are_initialized(), "importing started a device"
 
 
 # What each part may import of the package; the arrows of ../shared/design.md.
-BASE = {"_bootstrap", "_files", "_inputs", "_jit", "_chunks", "_keys", "_outputs", "_programs"}
+BASE = {
+    "_arguments", "_bootstrap", "_files", "_inputs", "_jit", "_chunks", "_keys", "_outputs",
+    "_programs",
+}  # fmt: skip
 ALLOWED = {
     "_files": set(),
-    "_jit": {"_memory", "_rows", "_sharding"},
+    "_arguments": {"_compiled"},
+    "_jit": {"_arguments", "_compiled", "_memory", "_rows", "_sharding"},
     "_memory": {"_programs"},
     "_programs": set(),
-    "_rows": set(),
+    "_rows": {"_compiled"},
     "_sharding": set(),
     "_compiled": {"_files"},
     "_chunks": set(),
     "_bootstrap": set(),
     "_checkpoint": {"_files"},
-    "_study": {"_files", "_jit"},
-    "_inputs": {"_jit", "_sharding"},
+    "_study": {"_arguments", "_files", "_jit"},
+    "_inputs": {"_arguments", "_jit", "_sharding"},
     "_keys": set(),
     "_outputs": set(),
     "baselines": BASE,

@@ -389,7 +389,7 @@ def test_chunks_are_even(count, most, size):
 
 
 def test_leaves_that_are_no_arrays_are_structure(batch, compilations):
-    from practical._jit import as_argument, as_model
+    from practical._arguments import as_argument, as_model
 
     @partial(jax.tree_util.register_dataclass, data_fields=["scale", "function"], meta_fields=[])
     @dataclasses.dataclass(frozen=True)
@@ -402,7 +402,7 @@ def test_leaves_that_are_no_arrays_are_structure(batch, compilations):
 
     images, targets = batch
     relu = Odd(jnp.float32(2), jax.nn.relu)
-    argument = as_argument(relu)
+    argument = as_argument(relu, images)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(argument))
     assert as_model(argument) == relu
     first = np.asarray(attribution.gradient(relu, images, targets))

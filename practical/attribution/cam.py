@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from practical._arguments import as_model
 from practical._chunks import map_images
 from practical._inputs import (
     ChunkSize,
@@ -14,7 +15,7 @@ from practical._inputs import (
     check_chunk_size,
     check_inputs,
 )
-from practical._jit import as_model, jit
+from practical._jit import jit
 
 
 def grad_cam(

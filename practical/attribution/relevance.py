@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from practical._arguments import as_model
 from practical._chunks import map_images
 from practical._inputs import (
     ChunkSize,
@@ -18,7 +19,7 @@ from practical._inputs import (
     check_chunk_size,
     check_inputs,
 )
-from practical._jit import as_model, jit
+from practical._jit import jit
 from practical.models.classifier import Classifier
 from practical.models.folded import POOL, Block, Convolution, Folded, Window, fold
 from practical.models.pooling import max_pool

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
+from practical._arguments import is_traced
 from practical._chunks import fold_pairs, map_images
 from practical._inputs import (
     ArrayLike,
@@ -22,7 +23,7 @@ from practical._inputs import (
     check_images,
     check_inputs,
 )
-from practical._jit import is_traced, jit
+from practical._jit import jit
 from practical._keys import image_keys
 from practical._outputs import check_output, target_output
 from practical.baselines import Baseline, baseline_images

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from practical._arguments import is_traced
 from practical._inputs import ArrayLike, check_count
-from practical._jit import is_traced
 
 KINDS = ("II", "IV")
 _LARGEST = float(np.finfo(np.float32).max)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from practical._arguments import as_model, is_traced
 from practical._inputs import Inputs, check_count
-from practical._jit import as_model, is_traced
 
 Kernels = dict[str, Float[Array, "_ _ _ _"]]  # HWIO; each layer has a shape of its own
 

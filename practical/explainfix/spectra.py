@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from practical._arguments import is_traced
 from practical._bootstrap import interval_ends, resampled_means
 from practical._chunks import map_images
 from practical._inputs import ArrayLike, check_count, check_finite, check_inputs
-from practical._jit import is_traced, jit
+from practical._jit import jit
 from practical._keys import generator
 from practical.explainfix.kernels import dct_basis
 from practical.explainfix.slopes import (

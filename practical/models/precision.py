@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from practical._arguments import check_callable, without_self
 from practical._inputs import ArrayLike
-from practical._jit import as_argument, as_model
 from practical.models.classifier import Classifier
 from practical.models.folded import fold
 
@@ -44,9 +44,10 @@ def with_precision(model: Callable, precision: Precision) -> Callable:
     """
     if precision not in _PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
+    check_callable(model)
     if isinstance(model, Classifier):
         model = _folded(model) if precision == "bfloat16" else model
-    return _WithPrecision(as_argument(model), precision)
+    return _WithPrecision(without_self(model), precision)
 
 
 # Batch norms have sums of thousands of values in them: they are folded before they are rounded.
@@ -62,9 +63,9 @@ class _WithPrecision:
     def __call__(self, images: Float[ArrayLike, "b h w c"]) -> Float[Array, "b classes"]:
         if self.precision != "bfloat16":
             with jax.default_matmul_precision(self.precision):
-                return as_model(self.model)(images).astype(jnp.float32)
+                return self.model(images).astype(jnp.float32)
         model, images = jax.tree.map(_rounded, (self.model, jnp.asarray(images)))
-        return as_model(model)(images).astype(jnp.float32)
+        return model(images).astype(jnp.float32)
 
 
 def _rounded(leaf: Any) -> Any:

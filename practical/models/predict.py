@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from practical._arguments import as_argument
 from practical._inputs import check_count, check_finite, check_images
-from practical._jit import as_argument, jit
+from practical._jit import jit
 
 
 def predict(model, images, *, chunk_size: int = 64) -> Float[np.ndarray, "n c"]:
@@ -25,13 +26,14 @@ def predict(model, images, *, chunk_size: int = 64) -> Float[np.ndarray, "n c"]:
     if count == 0:
         raise ValueError("images must hold at least one image, got none")
     size = min(chunk_size, count)
-    argument = as_argument(model)
+    argument = None
     logits = []
     for start in range(0, count, size):
         chunk = np.asarray(check_images(images[start : start + size], first=start))
         held = len(chunk)
         if held < size:  # one shape, one compilation
             chunk = np.concatenate([chunk, np.repeat(chunk[-1:], size - held, axis=0)])
+        argument = as_argument(model, chunk) if argument is None else argument
         answer = np.asarray(_apply(argument, chunk))
         if answer.ndim != 2 or len(answer) != size:
             raise ValueError(

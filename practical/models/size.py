@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from practical._jit import as_argument
+from practical._arguments import as_argument
 from practical._programs import programs_in
 
 
@@ -43,7 +43,7 @@ def size(model: Any, image_shape: tuple[int, int, int]) -> Size:
             f"{unknown[0]!r} in it; jax.tree_util.Partial(function, arrays) makes one of a function"
         )
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    traced = jax.make_jaxpr(lambda model, images: model(images))(as_argument(model), image)
+    traced = jax.make_jaxpr(lambda model, images: model(images))(as_argument(model, image), image)
     return Size(sum(int(np.size(leaf)) for leaf in leaves), _flops(traced.jaxpr))
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from practical._arguments import without_self
 from practical._inputs import ArrayLike
-from practical._jit import without_self
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["features", "head"], meta_fields=[])
