@@ -201,15 +201,17 @@ ALLOWED = {
     "_keys": set(),
     "_outputs": set(),
     "baselines": BASE,
-    "data": BASE,
-    "models": BASE | {"data"},
+    "_download": {"_files"},
+    "data": BASE | {"_download"},
+    "models": BASE | {"_download", "data"},
     "augmentation": set(),
     "training": BASE | {"_checkpoint", "_command", "_compiled", "augmentation", "data", "models"},
-    "explainfix": BASE | {"_study", "augmentation", "data", "models", "training"},
+    "explainfix": BASE | {"_study", "augmentation", "data", "models", "plotting", "training"},
     "attribution": BASE | {"baselines", "models"},
     "metrics": BASE | {"baselines", "models", "attribution"},
     "bias": BASE
-    | {"_study", "attribution", "baselines", "data", "explainfix", "metrics", "models", "training"},
+    | {"_study", "attribution", "baselines", "data", "explainfix", "metrics", "models", "plotting"}
+    | {"training"},
     "plotting": BASE | {"metrics"},
     "evaluation": BASE
     | {"_sharding", "_study", "attribution", "data", "metrics", "models", "plotting"},
