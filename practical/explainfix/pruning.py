@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real
 
+from practical._arguments import is_traced
 from practical._chunks import fold_pairs
 from practical._inputs import ArrayLike, check_count, check_images, check_inputs
-from practical._jit import is_traced, jit
+from practical._jit import jit
 from practical._keys import generator, one_key
 from practical.explainfix.channels import (
     Pruned,
