@@ -120,7 +120,7 @@ class _Argument:
 
     arrays: tuple[Any, ...]  # None where a leaf is not an array, as in equinox's modules
     others: tuple[Any, ...]  # None where it is one; hashable
-    structure: jax.tree_util.PyTreeDef
+    structure: Any
     state: _State | None  # of what is compiled in, if that may change
 
     def __call__(self, images):
