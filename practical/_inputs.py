@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def check_inputs(model: Model, images: Images, targets: Targets) -> Inputs:
     """
     images = check_images(images)
     argument = as_argument(model, images)
-    logits = _logits_shape(argument, images)
+    logits = logits_shape(argument, images)
     return Inputs(argument, images, _check_targets(targets, len(images), logits.shape[1]))
 
 
@@ -208,30 +208,46 @@ def _check_targets(targets: Targets, count: int, classes: int) -> Int[Array, " b
     return jnp.asarray(targets, jnp.int32)
 
 
-_call = jax.jit(lambda model, images: model(images))  # never run: its traces are cached
+call = jax.jit(lambda model, images: model(images))  # its traces are cached
 
 
-def _logits_shape(model: Model, images: Array) -> jax.ShapeDtypeStruct:
+def logits_shape(model: Model, images: Array) -> jax.ShapeDtypeStruct:
+    """Return the shape and dtype of the model's logits, without computing them.
+
+    Raises:
+        ValueError: If the model does not take the images, or returns anything but logits.
+    """
     spec = jax.ShapeDtypeStruct(images.shape, images.dtype)
     try:
-        logits = _call.eval_shape(model, spec)
+        answer = call.eval_shape(model, spec)
     except Exception as error:
         hint = ""
         if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
             hint = " (channels must be last: images.transpose(0, 2, 3, 1) moves them there)"
         raise ValueError(
             f"model must accept images of shape {images.shape} in float32{hint}; it raised "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {_shortened(str(error))}"
         ) from error
-    good = (
-        isinstance(logits, jax.ShapeDtypeStruct)
-        and logits.ndim == 2
-        and logits.shape[0] == len(images)
-        and jnp.issubdtype(logits.dtype, jnp.floating)
+    return check_logits_shape(answer, len(images))
+
+
+def check_logits_shape(answer: Any, count: int) -> Any:
+    """Return a model's answer for `count` images, or raise ValueError unless it is logits."""
+    shape, dtype = getattr(answer, "shape", None), getattr(answer, "dtype", None)
+    if shape is None or dtype is None:
+        size = f" of {len(answer)}" if isinstance(answer, tuple | list | dict) else ""
+        index = repr(next(iter(answer), 0)) if isinstance(answer, dict) else "0"
+        way = f"lambda images: model(images)[{index}]" if size else "an array"
+        found = f"a {type(answer).__name__}{size}; return only the logits, for example {way}"
+    elif len(shape) == 2 and shape[0] == count and jnp.issubdtype(dtype, jnp.floating):
+        return answer
+    else:
+        found = f"{dtype} of shape {shape}"
+    raise ValueError(
+        f"model must return floating-point logits of shape ({count}, classes) for {count} images, "
+        f"got {found}"
     )
-    if not good:
-        raise ValueError(
-            f"model must return floating-point logits of shape ({len(images)}, classes) for "
-            f"{len(images)} images, got {logits}"
-        )
-    return logits
+
+
+def _shortened(message: str, most: int = 600) -> str:
+    return message if len(message) <= most else f"{message[:most]} ..."

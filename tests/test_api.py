@@ -199,7 +199,7 @@ ALLOWED = {
     "_study": {"_arguments", "_files", "_jit"},
     "_inputs": {"_arguments", "_jit", "_sharding"},
     "_keys": set(),
-    "_outputs": set(),
+    "_outputs": {"_inputs"},
     "baselines": BASE,
     "_download": {"_files"},
     "data": BASE | {"_download"},

@@ -16,6 +16,7 @@ from practical._inputs import (
     check_inputs,
 )
 from practical._jit import jit
+from practical._outputs import wide_logits
 
 
 def grad_cam(
@@ -117,7 +118,9 @@ def _cam_core(model, images, targets, *, kind, relu, upsample, chunk_size):
             )
 
         def total(features):
-            logits = jnp.take_along_axis(as_model(model).head(features), targets[:, None], 1)
+            logits = jnp.take_along_axis(
+                wide_logits(as_model(model).head, features), targets[:, None], 1
+            )
             return logits.sum(), logits
 
         slopes, logits = jax.grad(total, has_aux=True)(features)

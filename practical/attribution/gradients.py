@@ -19,11 +19,12 @@ from practical._inputs import (
     check_inputs,
 )
 from practical._jit import jit
+from practical._outputs import wide_logits
 from practical.baselines import Baseline, baseline_images
 
 _REDUCTIONS = {
     "sum": lambda a: a.sum(-1),
-    "l2": lambda a: jnp.sqrt((a * a).sum(-1)),
+    "l2": lambda a: _norm(a),
     "max_abs": lambda a: jnp.abs(a).max(-1),
 }
 
@@ -140,6 +141,13 @@ def gradient_x_input(
     return gradient(model, images, targets, chunk_size=chunk_size) * way
 
 
+def _norm(attribution: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
+    """Return the Euclidean norm over the channels; squares of 1e-22 would be 0 in float32."""
+    largest = jnp.abs(attribution).max(-1, keepdims=True)
+    scaled = attribution / jnp.where(largest > 0, largest, 1)
+    return largest[..., 0] * jnp.sqrt((scaled * scaled).sum(-1))
+
+
 def _check_reduce(reduce: str) -> None:
     if reduce not in _REDUCTIONS:
         raise ValueError(f"reduce must be one of {', '.join(_REDUCTIONS)}, got {reduce!r}")
@@ -152,7 +160,7 @@ def input_gradient(
 
     def total(images):
         # Rows are independent, so the sum's gradient holds each row's own.
-        logits = jnp.take_along_axis(model(images), targets[:, None], 1)
+        logits = jnp.take_along_axis(wide_logits(model, images), targets[:, None], 1)
         return logits.sum(), logits
 
     slopes, logits = jax.grad(total, has_aux=True)(images)

@@ -28,6 +28,7 @@ from practical._inputs import (
 )
 from practical._jit import jit
 from practical._keys import image_keys
+from practical._outputs import wide_logits
 from practical.attribution.gradients import input_gradient
 from practical.baselines import Baseline, baseline_images
 
@@ -333,7 +334,7 @@ def _expected_gradients_core(
 
 def _change_core(model, images, targets, start, *, chunk_size):
     def change(images, targets, start):
-        logits = model(images) - model(start)
+        logits = wide_logits(model, images) - wide_logits(model, start)
         return jnp.take_along_axis(logits, targets[:, None], 1)[:, 0]
 
     return map_images(change, chunk_size, images, targets, start)

@@ -18,7 +18,7 @@ from practical._inputs import (
 )
 from practical._jit import jit
 from practical._keys import image_keys
-from practical._outputs import check_output, target_output
+from practical._outputs import check_logits, check_output, target_output
 from practical.baselines import Baseline, baseline_images
 
 
@@ -123,8 +123,9 @@ def rise(
         *inputs, baseline_images(baseline, inputs.images), jnp.float32(share),
         image_keys(key, len(inputs.images)),
         samples=check_count("samples", samples), cells=check_count("cells", cells, least=2),
-        output=check_output(output), chunk_size=check_chunk_size(chunk_size),
+        output=check_output(output, inputs), chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
+    check_logits(inputs, output, answer)
     return check_answer(answer, "rise")
 
 

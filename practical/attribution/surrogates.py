@@ -25,7 +25,7 @@ from practical._inputs import (
 )
 from practical._jit import jit
 from practical._keys import image_keys
-from practical._outputs import check_output, target_output
+from practical._outputs import check_logits, check_output, target_output
 from practical.baselines import Baseline, baseline_images
 
 Segments = Integer[ArrayLike, "batch height width"]
@@ -209,10 +209,10 @@ def _surrogate(
         *inputs, baseline_images(baseline, inputs.images), jnp.asarray(segments, jnp.int32),
         jnp.asarray(regions, jnp.int32), jnp.asarray(everything),
         image_keys(key, len(inputs.images)), jnp.float32(kernel_width),
-        kind=kind, most=most, samples=samples, output=check_output(output),
+        kind=kind, most=most, samples=samples, output=check_output(output, inputs),
         chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
-    check_answer(sums[-1], kind)
+    check_logits(inputs, output, check_answer(sums[-1], kind))
     values, singular = _solve(*sums, regions, jnp.float32(ridge), kind=kind)
     if not is_traced(singular) and np.any(singular):
         raise ValueError(

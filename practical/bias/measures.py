@@ -7,13 +7,12 @@ comes and goes is the proof.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from practical._inputs import ArrayLike, Model, check_images
+from practical._outputs import predicted_classes, probabilities
 from practical.attribution import heatmap
 from practical.baselines import Baseline, baseline_images
 from practical.bias.faults import Biased, Fault, plant
@@ -59,7 +58,7 @@ def audit(model: Model, dataset: Dataset, fault: Fault, *, seed: int = 0) -> Aud
     overall, groups = {}, {}
     for way in _WAYS:
         images = plant(dataset, fault, way, seed=seed).dataset.images
-        right = predict(model, images).argmax(1) == dataset.labels
+        right = predicted_classes(predict(model, images)) == dataset.labels
         overall[way] = float(right.mean())
         for label, name in enumerate(dataset.class_names):
             groups[name, way] = float(right[dataset.labels == label].mean())
@@ -240,9 +239,7 @@ def effect(
             f"targets must be {len(images)} class indices, got {targets.dtype} of shape "
             f"{targets.shape}"
         )
-    before, after = (
-        np.asarray(jax.nn.softmax(jnp.asarray(predict(model, some)))) for some in (images, changed)
-    )
+    before, after = (probabilities(predict(model, some)) for some in (images, changed))
     if targets.min() < 0 or targets.max() >= before.shape[1]:
         raise ValueError(
             f"targets must be from 0 to {before.shape[1] - 1}, got {targets.min()} to "

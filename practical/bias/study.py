@@ -20,6 +20,7 @@ import pandas as pd
 from scipy.optimize import root_scalar
 
 from practical._inputs import check_count
+from practical._outputs import predicted_classes, probabilities
 from practical._study import fingerprints, read_rows, run_parts
 from practical.attribution import METHODS
 from practical.bias.artefacts import ARTEFACTS, PLACELESS
@@ -299,12 +300,12 @@ def _measure(
 ) -> dict[str, float]:
     shown = plant(validation, fault, seed=seed)
     logits = predict(network, shown.dataset.images)
-    right = logits.argmax(1) == shown.dataset.labels
+    right = predicted_classes(logits) == shown.dataset.labels
     labels = np.unique(shown.dataset.labels)
     by_class = [right[shown.dataset.labels == label].mean() for label in labels]
     measured = {
         "accuracy": float(right.mean()),
-        "confidence": float(np.asarray(jax.nn.softmax(logits)).max(1).mean()),
+        "confidence": float(probabilities(logits).max(1).mean()),
         "class_gap": float(max(by_class) - np.mean(by_class)),
     }
     some = Biased(shown.dataset.select(slice(images)), shown.masks[:images])

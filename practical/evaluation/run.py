@@ -23,6 +23,7 @@ from practical import metrics
 from practical._files import atomic_path, fingerprint, fingerprint_images
 from practical._inputs import ChunkSize, check_chunk_size, check_count
 from practical._jit import asked_precision
+from practical._outputs import predicted_classes
 from practical._sharding import device_mesh, spread
 from practical._study import Parts, fingerprint_model, study_folder, write_rows
 from practical.attribution import METHODS, Method
@@ -340,7 +341,8 @@ class _Run:
         if called not in self._predicted:
             try:
                 size = _PART if self.chunk_size == "auto" else min(self.chunk_size, _PART)
-                self._predicted[called] = predict(self.model, images, chunk_size=size).argmax(1)
+                logits = predict(self.model, images, chunk_size=size)
+                self._predicted[called] = predicted_classes(logits)
             except ValueError as error:
                 raise ValueError(f"in images {index[0]} to {index[-1]}: {error}") from error
         return self._predicted[called]

@@ -24,7 +24,7 @@ from practical._inputs import (
 )
 from practical._jit import jit
 from practical._keys import image_keys, one_key
-from practical._outputs import target_output
+from practical._outputs import check_logits, check_output, target_output
 from practical.baselines import Baseline, baseline_images
 from practical.metrics.imputation import impute
 from practical.metrics.protocols import IMPUTE, Protocol, find_protocol
@@ -226,6 +226,7 @@ def _curve(
         first = inputs.images
         if kind == "insertion":
             first, last = last, first
+    check_output(protocol.output, inputs)
     keys = image_keys(key, len(inputs.images))
     ties = one_key(None if key is keys else key)
     heatmaps = -heatmaps if protocol.order == "least" else heatmaps
@@ -239,6 +240,7 @@ def _curve(
             inputs.model, first, last, inputs.targets, heatmaps, jnp.asarray(cutoffs), ties,
             output=protocol.output, chunk_size=chunk_size,
         )  # fmt: skip
+    check_logits(inputs, protocol.output, scores)
     units = height * width * (channels if protocol.unit == "value" else 1)
     fractions = (cutoffs / units).astype(np.float32)
     weights = protocol.weights(cutoffs / units).astype(np.float32)

@@ -19,7 +19,7 @@ from practical._inputs import (
 )
 from practical._jit import jit
 from practical._keys import image_keys
-from practical._outputs import check_output, target_output
+from practical._outputs import check_logits, check_output, target_output
 from practical.baselines import Baseline, baseline_images
 from practical.metrics.faithfulness import check_maps
 
@@ -56,7 +56,7 @@ def infidelity(
         output: "logit", or "probability" (softmax).
         key: Decides the squares; one key, or one an image; by default `jax.random.key(0)`.
         chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `samples`
-            but for two numbers each.
+            except for three numbers each.
 
     Returns:
         (B,) in `output`'s unit squared, at least 0. A map of zeros predicts no effect at all.
@@ -110,7 +110,7 @@ def sensitivity_n(
         output: "logit", or "probability" (softmax).
         key: Decides the sets; one key, or one an image; by default `jax.random.key(0)`.
         chunk_size: Images in flight ("auto": as many as fit); memory does not grow with `samples`
-            but for two numbers each.
+            except for three numbers each.
 
     Returns:
         (B,) Pearson's correlation, from -1 to 1; 0 where the sums or the effects are all equal,
@@ -149,14 +149,22 @@ def _predictions(
     metric, inputs, heatmaps, kind, size, samples, baseline, output, key, chunk_size
 ):  # fmt: skip
     """Return what each image's heatmap predicts for each random set, and what happens."""
-    heatmaps = check_maps(heatmaps, inputs.images)[..., 0]
-    answers = _effects(
-        *inputs, baseline_images(baseline, inputs.images), heatmaps,
+    check_maps(heatmaps, inputs.images)
+    maps = np.asarray(heatmaps, np.float64)
+    # Sums of float32 would lose small values beside a constant that all pixels share.
+    level = maps.mean((1, 2), keepdims=True)
+    predicted, left, removed = _effects(
+        *inputs, baseline_images(baseline, inputs.images),
+        jnp.asarray(maps - level, jnp.float32),
         image_keys(key, len(inputs.images)),
         kind=kind, size=size, samples=check_count("samples", samples),
-        output=check_output(output), chunk_size=check_chunk_size(chunk_size),
+        output=check_output(output, inputs), chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
-    return tuple(np.asarray(check_answer(answer, metric), np.float64) for answer in answers)
+    check_logits(inputs, output, left)
+    actual = np.asarray(check_answer(left, metric), np.float64)
+    predicted, removed = np.asarray(predicted, np.float64), np.asarray(removed, np.float64)
+    # With as many pixels in each set, the level only moves all sums, and a correlation not at all.
+    return (predicted if kind == "pixels" else predicted + level[..., 0] * removed), actual
 
 
 def _effects_core(
@@ -192,11 +200,12 @@ def _effects_core(
         predicted = (heatmaps[i] * removed).sum((1, 2))
         # Pairs that only fill the last chunk repeat its last pair, so they write the same value.
         left = target_output(model, shown, targets[i], output)
-        return totals[0].at[i, k].set(predicted), totals[1].at[i, k].set(left)
+        values = predicted, left, removed.sum((1, 2)).astype(jnp.float32)
+        return tuple(total.at[i, k].set(value) for total, value in zip(totals, values, strict=True))
 
     zeros = jnp.zeros((count, samples))
-    predicted, left = fold_pairs(visit, (zeros, zeros), count, samples, chunk_size)
-    return predicted, map_images(whole, chunk_size, images, targets)[:, None] - left
+    predicted, left, sizes = fold_pairs(visit, (zeros,) * 3, count, samples, chunk_size)
+    return predicted, map_images(whole, chunk_size, images, targets)[:, None] - left, sizes
 
 
 _effects = jit(

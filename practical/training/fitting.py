@@ -24,6 +24,7 @@ from practical._checkpoint import resume, save
 from practical._files import fingerprint, fingerprint_images
 from practical._inputs import Model, check_count, check_images
 from practical._jit import jit
+from practical._outputs import predicted_classes
 from practical.augmentation import AUGMENTATIONS
 from practical.data import Dataset
 from practical.models import Classifier
@@ -237,7 +238,8 @@ def accuracy_per_class(
 
 
 def _right(model: Model, dataset: Dataset, chunk_size: int) -> np.ndarray:
-    return predict(model, dataset.images, chunk_size=chunk_size).argmax(1) == dataset.labels
+    logits = predict(model, dataset.images, chunk_size=chunk_size)
+    return predicted_classes(logits) == dataset.labels
 
 
 class _Run(NamedTuple):

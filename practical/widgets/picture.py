@@ -5,11 +5,11 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
+from practical import _outputs
 from practical._inputs import ArrayLike, ChunkSize, Model, check_images
 from practical.attribution import METHODS, Method
 from practical.metrics import Curve, Protocol, deletion, insertion
@@ -173,7 +173,7 @@ def png(figure) -> bytes:
 
 def probabilities(model, images) -> Float[np.ndarray, "batch classes"]:
     """Return the model's softmax for each image."""
-    return np.asarray(jax.nn.softmax(predict(model, images)))
+    return _outputs.probabilities(predict(model, images))
 
 
 def check_names(class_names: Sequence[str] | None, count: int) -> Sequence[str]:
