@@ -60,6 +60,8 @@ def test_the_step_at_which_a_known_pixel_goes(white, place):
     np.testing.assert_array_equal(curve.scores[0], (np.arange(5) * 30 <= place).astype(float))
 
 
+# This toy model's two logits are in [0, 1] and sum to 1 by construction.
+@pytest.mark.filterwarnings("ignore:the model's answers look like probabilities")
 def test_probability_is_the_softmax(white):
     # Logits (x, 0): the probability is sigmoid(x).
     curve = deletion(one_pixel, white, [0], pixel_maps(1e3), baseline="black", steps=2)
