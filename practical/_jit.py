@@ -106,11 +106,20 @@ def jit(
 
 
 def with_products(function: Callable, precision: str) -> Callable:
-    """Return `function` with products of `precision`, unless whoever calls it asked for another."""
+    """Return `function` with products of `precision`, unless the caller asked for another.
+
+    It is traced under JAX's default promotion of dtypes and ranks, whatever the caller's settings:
+    optax and parts of this package need it. A model is checked under the caller's own settings
+    before, by `check_inputs`.
+    """
 
     @functools.wraps(function)
     def traced(*args, **kwargs):
-        with jax.default_matmul_precision(asked_precision() or precision):
+        with (
+            jax.default_matmul_precision(asked_precision() or precision),
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+        ):
             return function(*args, **kwargs)
 
     return traced

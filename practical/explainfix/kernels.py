@@ -180,7 +180,7 @@ def steered_dct(
                 f"powers must be one for each of the {chosen.size} indices, got shape "
                 f"{exponents.shape}"
             )
-        given = given**exponents
+        given = given ** exponents.reshape(*(1,) * (given.ndim - 1), -1)
         if not is_traced(given) and not np.isfinite(np.asarray(given)).all():
             raise ValueError(
                 "powers must leave the weights finite numbers: whole ones for weights below 0, and "
@@ -249,7 +249,7 @@ def polynomial_sine(
     if not is_traced(whole) and whole.size and float(whole.min()) < 0:
         raise ValueError(f"powers must round to at least 0, got {float(powers.min()):.4g}")
     places = jnp.linspace(0, math.pi, size)
-    waves = jnp.sin(frequencies[..., None] * places + phases[..., None])  # (L, D, size)
+    waves = jnp.sin(frequencies[..., None] * places[None, None] + phases[..., None])  # (L, D, size)
     dimensions = frequencies.shape[1]
     products = reduce(
         jnp.multiply,

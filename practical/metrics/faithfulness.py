@@ -43,7 +43,7 @@ class Curve(NamedTuple):
         """Area under each image's curve."""
         if self.weights is None:
             return jnp.trapezoid(self.scores, self.fractions, axis=-1)
-        return (self.scores * self.weights).sum(-1)
+        return (self.scores * self.weights[None]).sum(-1)
 
 
 def deletion(

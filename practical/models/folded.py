@@ -83,7 +83,7 @@ class Convolution:
 
     def __call__(self, maps: Float[Array, "b h w c"]) -> Float[Array, "b y x o"]:
         """Return the convolved maps."""
-        return self.apply(maps, self.kernel) + self.bias
+        return self.apply(maps, self.kernel) + self.bias[None, None, None]
 
     def apply(
         self, maps: Float[Array, "b h w c"], kernel: Float[Array, "rows columns i o"]
@@ -140,11 +140,11 @@ class Folded:
         maps = max_pool(maps) if self.pool else maps
         for block in self.blocks:
             maps = block(maps)
-        return maps.mean((1, 2)) @ self.kernel + self.bias
+        return maps.mean((1, 2)) @ self.kernel + self.bias[None]
 
     def normalise(self, images: Float[ArrayLike, "b h w c"]) -> Float[Array, "b h w c"]:
         """Return what the stem sees."""
-        return (jnp.asarray(images) - self.mean) / self.std
+        return (jnp.asarray(images) - self.mean[None, None, None]) / self.std[None, None, None]
 
 
 def fold(model: Classifier) -> Folded:

@@ -25,5 +25,5 @@ def _fold(params: Mapping[str, Any], statistics: Mapping[str, Any]) -> dict[str,
         }
     norm, seen = params["BatchNorm_0"], statistics["BatchNorm_0"]
     scale = norm["scale"] / jnp.sqrt(seen["var"] + _EPSILON)
-    kernel = params["Conv_0"]["kernel"] * scale
+    kernel = params["Conv_0"]["kernel"] * scale[None, None, None]
     return {"Conv_0": {"kernel": kernel, "bias": norm["bias"] - seen["mean"] * scale}}
