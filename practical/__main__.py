@@ -109,11 +109,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.dataset, "validation", options.images, seed=options.seed, **sizes
     )
     model = load_model(options.model, dataset=options.dataset, options=options.model_options)
-    if model.class_names != dataset.class_names:
-        raise ValueError(
-            f"--model must know the data set's classes, {', '.join(dataset.class_names)}; "
-            f"{options.model} knows {', '.join(model.class_names[:10])}"
-        )
+    dataset = dataset.numbered_as(model.class_names)
     everything = options.metrics == ["all"]
     wanted = everything or "label_randomization" in options.metrics
     shuffled = load_model("shapes-shuffled") if wanted and options.model == "shapes" else None

@@ -181,8 +181,8 @@ assert not xla_bridge.backends_are_initialized(), "importing started a device"
 
 # What each part may import of the package; the arrows of ../shared/design.md.
 BASE = {
-    "_arguments", "_bootstrap", "_files", "_inputs", "_jit", "_chunks", "_keys", "_outputs",
-    "_programs",
+    "_arguments", "_bootstrap", "_files", "_inputs", "_jit", "_chunks", "_keys", "_names",
+    "_outputs", "_programs",
 }  # fmt: skip
 ALLOWED = {
     "_files": set(),
@@ -199,6 +199,7 @@ ALLOWED = {
     "_study": {"_arguments", "_files", "_jit"},
     "_inputs": {"_arguments", "_jit", "_sharding"},
     "_keys": set(),
+    "_names": set(),
     "_outputs": {"_inputs"},
     "baselines": BASE,
     "_download": {"_files"},

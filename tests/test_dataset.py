@@ -221,6 +221,22 @@ def test_shrinking_takes_means():
         whole.shrink(0)
 
 
+def test_classes_numbered_as_a_model_numbers_them():
+    whole = Dataset(FLOATS, LABELS, ("cat", "dog"))
+    turned = whole.numbered_as(np.array(["dog", "cat"]))
+    assert turned.class_names == ("dog", "cat")
+    assert turned.images is FLOATS
+    np.testing.assert_array_equal(turned.labels, 1 - LABELS)
+    assert whole.numbered_as(["cat", "dog"]) is whole
+    many = [f"n{k}" for k in range(10_000)]
+    listed = r"\(n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, ... \(10000 in all\)\)"
+    message = f"10000 classes, got 2: 10000 missing {listed}, 2 unknown to the model .cat, dog.$"
+    with pytest.raises(ValueError, match=message):
+        whole.numbered_as(many)
+    with pytest.raises(ValueError, match="model's 3 classes, got 2: several have one name"):
+        whole.numbered_as(["cat", "dog", "dog"])
+
+
 def test_only_some_classes():
     log = []
     whole = Dataset(lazy(log=log), LABELS, ("cat", "dog", "emu"), lazy(WHOLE[..., 0] > 99))

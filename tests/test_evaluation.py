@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from practical import metrics
 from practical.__main__ import main
@@ -331,6 +332,26 @@ def test_mistakes_on_the_command_line(tmp_path, capsys):
     assert "argument --chunk-size: must be a number of images, or auto" in capsys.readouterr().err
     assert main(["methods"]) == 0
     assert capsys.readouterr().out.count("\n| ") == 21
+
+
+def test_a_folder_is_evaluated_by_the_names_of_its_classes(tmp_path, capsys):
+    dataset = load_dataset("shapes", count=24)
+    model = load_model("shapes")
+    assert sorted(model.class_names) != list(model.class_names), "a folder has another order"
+    for k, (image, label) in enumerate(zip(dataset.images[:], dataset.labels, strict=True)):
+        path = tmp_path / "images" / dataset.class_names[label] / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.uint8(255 * image)).save(path)
+    command = ["evaluate", "--dataset", f"folder:{tmp_path}/images", "--image-size", "64"]
+    command += ["--methods", "center", "--metrics", "sparseness", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    rows = pd.read_csv(tmp_path / "out/results.csv")
+    assert (rows.label == rows.target).mean() > 0.8  # of three classes
+    (tmp_path / "images" / model.class_names[0]).rename(tmp_path / "images/zebra")
+    assert main(command) == 1
+    assert f"1 missing ({model.class_names[0]}), 1 unknown to the model (zebra)" in (
+        capsys.readouterr().err
+    )
 
 
 # --- the report ----------------------------------------------------------------------------------

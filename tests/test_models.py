@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from practical import attribution
-from practical.data import load_dataset
+from practical.data import Dataset, load_dataset
 from practical.models import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -484,6 +484,23 @@ def test_wrong_tensors(state):
 def test_from_torchvision_arguments(state):
     with refuses("class_names must have one name for each of the 3 classes, got 2"):
         from_torchvision(state, class_names=["a", "b"])
+    named = from_torchvision(state, class_names=np.array(["a", "b", "c"]))
+    assert named.class_names == ("a", "b", "c")
+    assert {type(name) for name in named.class_names} == {str}
+    for names, message in (
+        ({0: "a", 1: "b", 2: "c"}, "in the order of the logits, got dict; give list"),
+        ("abc", "must be a list of strings in the order of the logits, got str"),
+        ([1, 2, 3], r"must be strings, got 1 for class 0; give list\(map\(str, class_names\)\)"),
+    ):
+        for build in (
+            lambda names: from_torchvision(state, class_names=names),
+            lambda names: new_resnet(names, key=jax.random.key(0)),
+            lambda names: named.reset_head(names, key=jax.random.key(0)),
+            lambda names: named.select_classes([0, 1, 2], names),
+            lambda names: Dataset(np.zeros((1, 2, 2, 3), np.float32), np.zeros(1), names),
+        ):
+            with refuses(message):
+                build(names)
     for option in ({"replace_stride_with_dilation": [True]}, {"stride_in_1x1": True}):
         with refuses("must be left out for a ResNet of basic blocks"):
             from_torchvision(state, **option)

@@ -394,9 +394,9 @@ def test_bad_arguments(start):
     ):
         with refuses(f"images must .*{message}"):
             run(start, replace(DATA, images=images))
-    with refuses(r"(?s)the data set's classes \('r', 'g', 'b'\), got \('red', .*reset_head"):
+    with refuses(r"the data set's classes r, g, b, got red, .*reset_head"):
         run(start, replace(DATA, class_names=("r", "g", "b")))
-    with refuses(r"validation must have the data set's classes \('red', .*, got \('r', 'g', 'b'\)"):
+    with refuses("validation must have the data set's classes red, .*, got r, g, b$"):
         run(start, validation=replace(DATA, class_names=("r", "g", "b")))
 
 

@@ -438,7 +438,7 @@ def test_bad_input(small):
     with refuses("protocol must be one of"):
         explanation_figure(small, IMAGES[0], 0, "center", protocol="?")
     for names in (("a", "b"), ()):
-        with refuses(f"class_names must name each of the model's 3 classes, got {len(names)}"):
+        with refuses(f"class_names must have one name for each of the 3 classes, got {len(names)}"):
             explore(small, IMAGES, names)
     with refuses("images must be floating-point"):
         explore(small, np.uint8(255 * IMAGES), NAMES)

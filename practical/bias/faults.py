@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
+from practical._names import listed
 from practical.bias.artefacts import ARTEFACTS, COLOURED, check_only
 from practical.data import Dataset
 
@@ -70,7 +71,7 @@ def plant(dataset: Dataset, fault: Fault, way: str = "aligned", *, seed: int = 0
     if way == "swapped" and classes < 2:
         raise ValueError(
             'way must not be "swapped" for a data set of fewer than two classes, for the artefact '
-            f"would say another one, got {classes}: {dataset.class_names}"
+            f"would say another one, got {classes}: {listed(dataset.class_names)}"
         )
     key, labels = jax.random.key(seed), _said(dataset.labels, fault, way, classes, seed)
     options: dict[str, Any] = {"only": fault.only, "strength": fault.strength, **fault.options}

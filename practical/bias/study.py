@@ -20,6 +20,7 @@ import pandas as pd
 from scipy.optimize import root_scalar
 
 from practical._inputs import check_count
+from practical._names import listed
 from practical._outputs import predicted_classes, probabilities
 from practical._study import fingerprints, read_rows, run_parts
 from practical.attribution import METHODS
@@ -117,8 +118,8 @@ def detection_study(
         )
     if training.class_names != validation.class_names:
         raise ValueError(
-            f"validation must have the training set's classes {training.class_names}, got "
-            f"{validation.class_names}"
+            f"validation must have the training set's classes {listed(training.class_names)}, got "
+            f"{listed(validation.class_names)}"
         )
     cells = [(name, float(strength)) for name in faults for strength in strengths]
     if not cells:

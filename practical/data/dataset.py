@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from practical._names import ClassNames, check_class_names, listed
+
 _CACHE_BYTES = 2 * 2**30  # decoded pixels kept in memory per array; above, they are read again
 
 
@@ -105,7 +107,7 @@ class Dataset:
     def __post_init__(self):
         """Raise a ValueError if images, labels, class names and masks do not belong together."""
         object.__setattr__(self, "labels", np.asarray(self.labels))
-        object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "class_names", check_class_names(self.class_names))
         count, classes, shape = len(self.images), len(self.class_names), self.images.shape
         if self.labels.shape != (count,) or not np.issubdtype(self.labels.dtype, np.integer):
             raise ValueError(
@@ -149,7 +151,8 @@ class Dataset:
         unknown = [name for name in names if name not in self.class_names]
         if isinstance(names, str) or unknown or len(set(names)) < max(len(names), 1):
             raise ValueError(
-                f"names must be some of {', '.join(self.class_names)}, each once, got {names!r}"
+                f"names must be some of {listed(self.class_names)}, each once, got "
+                f"{names if isinstance(names, str) else listed([*map(str, names)]) or 'none'}"
             )
         numbers = [self.class_names.index(name) for name in names]
         kept = np.flatnonzero(np.isin(self.labels, numbers))
@@ -161,6 +164,30 @@ class Dataset:
             class_names=tuple(names),
             masks=None if self.masks is None else _subset(self.masks, kept),
         )
+
+    def numbered_as(self, class_names: ClassNames) -> Dataset:
+        """Return the same images with the classes numbered in the order of `class_names`.
+
+        Raises:
+            ValueError: If these are not the data set's own names, each once.
+        """
+        if self.class_names == (names := check_class_names(class_names)):
+            return self
+        numbers = {name: number for number, name in enumerate(names)}
+        known = set(self.class_names)
+        missing = [name for name in names if name not in known]
+        extra = [name for name in self.class_names if name not in numbers]
+        if missing or extra or not len(numbers) == len(names) == len(self.class_names):
+            parts = [
+                f"{len(some)} {kind} ({listed(some)})"
+                for kind, some in (("missing", missing), ("unknown to the model", extra)) if some
+            ]  # fmt: skip
+            raise ValueError(
+                f"the data set must have the model's {len(names)} classes, got "
+                f"{len(self.class_names)}: {', '.join(parts) or 'several have one name'}"
+            )
+        labels = np.array([numbers[name] for name in self.class_names], np.int32)[self.labels]
+        return replace(self, labels=labels, class_names=names)
 
     def shrink(self, factor: int) -> Dataset:
         """Return the means of squares of `factor` pixels a side, read into memory.

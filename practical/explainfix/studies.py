@@ -16,6 +16,7 @@ import scipy.stats
 
 from practical._files import fingerprint
 from practical._inputs import check_count
+from practical._names import listed
 from practical._study import fingerprints, run_parts
 from practical.data import Dataset
 from practical.explainfix.fixed import INITIALISATIONS, STARTS, freeze_spatial, initialise_spatial
@@ -340,8 +341,8 @@ def _check_classes(model: Classifier, training: Dataset, validation: Dataset) ->
     for name, dataset in (("training", training), ("validation", validation)):
         if dataset.class_names != model.class_names:
             raise ValueError(
-                f"{name} must have the model's classes, {', '.join(model.class_names[:10])}; got "
-                f"{', '.join(dataset.class_names[:10])}"
+                f"{name} must have the model's classes, {listed(model.class_names)}; got "
+                f"{listed(dataset.class_names)}"
             )
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from practical._files import atomic_path
 from practical._inputs import ArrayLike, check_count, check_layout
 from practical._jit import jit
+from practical._names import ClassNames, check_class_names
 from practical.models import torchvision
 from practical.models.architecture import Architecture
 
@@ -91,8 +92,9 @@ class Classifier:
             conv["kernel"] = jnp.asarray(kernel, conv["kernel"].dtype)
         return replace(self, variables={**self.variables, "params": params})
 
-    def select_classes(self, indices: Sequence[int], class_names: Sequence[str]) -> Classifier:
+    def select_classes(self, indices: Sequence[int], class_names: ClassNames) -> Classifier:
         """Return a classifier whose head answers for the classes at `indices` alone."""
+        class_names = check_class_names(class_names)
         if len(indices) != len(class_names):
             raise ValueError(
                 f"class_names must have one name for each of the {len(indices)} indices, "
@@ -109,8 +111,9 @@ class Classifier:
             {"kernel": dense["kernel"][:, chosen], "bias": dense["bias"][chosen]}, class_names
         )
 
-    def reset_head(self, class_names: Sequence[str], *, key: jax.Array) -> Classifier:
+    def reset_head(self, class_names: ClassNames, *, key: jax.Array) -> Classifier:
         """Return a classifier with a new random head, to be fine-tuned on other classes."""
+        class_names = check_class_names(class_names)
         dense = self.variables["params"][self.architecture.dense]
         inputs = dense["kernel"].shape[0]
         kernel = jax.nn.initializers.lecun_normal()(key, (inputs, len(class_names)))
@@ -142,12 +145,12 @@ class Classifier:
             },
         )
 
-    def _with_head(self, dense: dict[str, jax.Array], class_names: Sequence[str]) -> Classifier:
+    def _with_head(self, dense: dict[str, jax.Array], class_names: tuple[str, ...]) -> Classifier:
         params = {**self.variables["params"], self.architecture.dense: dense}
         return replace(
             self,
             architecture=replace(self.architecture, classes=len(class_names)),
-            class_names=tuple(class_names),
+            class_names=class_names,
             variables={**self.variables, "params": params},
         )
 
@@ -181,7 +184,7 @@ class Classifier:
         try:
             about = json.loads(metadata["practical"])
             fields = {name: _tuples(value) for name, value in about["architecture"].items()}
-            mean, std, class_names = about["mean"], about["std"], tuple(about["class_names"])
+            mean, std, class_names = about["mean"], about["std"], about["class_names"]
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path} holds no description of a Classifier, so it was not written by "
@@ -189,7 +192,7 @@ class Classifier:
             ) from error
         try:
             architecture = Architecture(**fields)
-            _one_name_each(class_names, architecture.classes)
+            class_names = check_class_names(class_names, architecture.classes)
             return cls(
                 architecture=architecture,
                 class_names=class_names,
@@ -230,7 +233,7 @@ def from_torchvision(
     *,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     stem_stride: int = 2,
     pool: bool = True,
     replace_stride_with_dilation: Sequence[bool] = (),
@@ -270,11 +273,12 @@ def from_torchvision(
         state_dict, stem_stride=stem_stride, pool=pool, dilated=replace_stride_with_dilation,
         stride_in_1x1=stride_in_1x1,
     )  # fmt: skip
-    names = class_names or [f"class {i}" for i in range(architecture.classes)]
-    _one_name_each(names, architecture.classes)
+    if class_names is None:
+        class_names = [f"class {i}" for i in range(architecture.classes)]
+    class_names = check_class_names(class_names, architecture.classes)
     return Classifier(
         architecture=architecture,
-        class_names=tuple(names),
+        class_names=class_names,
         variables=torchvision.to_variables(architecture, state_dict),
         mean=_three("mean", mean),
         std=_three("std", std),
@@ -282,7 +286,7 @@ def from_torchvision(
 
 
 def new_resnet(
-    class_names: Sequence[str],
+    class_names: ClassNames,
     *,
     key: jax.Array,
     block: str = "basic",
@@ -315,6 +319,7 @@ def new_resnet(
         ValueError: If `block` is neither "basic" nor "bottleneck", or stages and widths differ
             in number.
     """
+    class_names = check_class_names(class_names)
     if block not in ("basic", "bottleneck"):
         raise ValueError(f'block must be "basic" or "bottleneck", got {block!r}')
     if len(stage_sizes) != len(widths) or not widths:
@@ -336,19 +341,11 @@ def new_resnet(
     variables = architecture.module().init(key, jnp.zeros((1, 64, 64, 3)))
     return Classifier(
         architecture=architecture,
-        class_names=tuple(class_names),
+        class_names=class_names,
         variables=dict(variables),
         mean=_three("mean", mean),
         std=_three("std", std),
     )
-
-
-def _one_name_each(class_names: Sequence[str], classes: int) -> None:
-    if len(class_names) != classes:
-        raise ValueError(
-            f"class_names must have one name for each of the {classes} classes, "
-            f"got {len(class_names)}"
-        )
 
 
 def _three(name: str, values: Sequence[float]) -> jax.Array:

@@ -24,6 +24,7 @@ from practical._checkpoint import resume, save
 from practical._files import fingerprint, fingerprint_images
 from practical._inputs import Model, check_count, check_images
 from practical._jit import jit
+from practical._names import listed
 from practical._outputs import predicted_classes
 from practical.augmentation import AUGMENTATIONS
 from practical.data import Dataset
@@ -95,8 +96,8 @@ def fit(
     check_count("epochs", epochs)
     if validation is not None and validation.class_names != dataset.class_names:
         raise ValueError(
-            f"validation must have the data set's classes {dataset.class_names}, got "
-            f"{validation.class_names}"
+            f"validation must have the data set's classes {listed(dataset.class_names)}, got "
+            f"{listed(validation.class_names)}"
         )
     validated_at_once, batch_size = batch_size, min(batch_size, len(dataset))
     steps = len(dataset) // batch_size
@@ -325,9 +326,9 @@ def _check(model, dataset, batch_size, learning_rate, augment) -> None:
     check_images(dataset.images[:_CHECKED])
     if model.class_names != dataset.class_names:
         raise ValueError(
-            f"model must answer for the data set's classes {dataset.class_names}, got "
-            f"{model.class_names}; model.reset_head(dataset.class_names, key=...) gives it a new "
-            "head"
+            f"model must answer for the data set's classes {listed(dataset.class_names)}, got "
+            f"{listed(model.class_names)}; model.reset_head(dataset.class_names, key=...) gives it "
+            "a new head"
         )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from practical._inputs import Images, Model, check_count, check_images
+from practical._names import ClassNames
 from practical.attribution import METHODS
 from practical.attribution.methods import NEEDS
 from practical.metrics import Protocol
@@ -44,7 +45,7 @@ STATIC = "PRACTICAL_STATIC"
 def explore(
     model: Model,
     images: Images,
-    class_names: Sequence[str],
+    class_names: ClassNames,
     *,
     method: str = "integrated_gradients",
     protocol: Protocol | str = "practical",

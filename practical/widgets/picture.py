@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Integer
 
 from practical import _outputs
 from practical._inputs import ArrayLike, ChunkSize, Model, check_images
+from practical._names import ClassNames, check_class_names
 from practical.attribution import METHODS, Method
 from practical.metrics import Curve, Protocol, deletion, insertion
 from practical.metrics.protocols import find_protocol
@@ -38,7 +39,7 @@ def explanation_figure(
     method: str | Callable,
     *,
     options: Mapping[str, Any] | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     protocol: Protocol | str = "practical",
     chunk_size: ChunkSize = 32,
 ) -> "matplotlib.figure.Figure":
@@ -176,12 +177,8 @@ def probabilities(model, images) -> Float[np.ndarray, "batch classes"]:
     return _outputs.probabilities(predict(model, images))
 
 
-def check_names(class_names: Sequence[str] | None, count: int) -> Sequence[str]:
+def check_names(class_names: ClassNames | None, count: int) -> Sequence[str]:
     """Return one name for each of the model's classes."""
     if class_names is None:
         return [f"class {k}" for k in range(count)]
-    if len(class_names) != count:
-        raise ValueError(
-            f"class_names must name each of the model's {count} classes, got {len(class_names)}"
-        )
-    return class_names
+    return check_class_names(class_names, count)
