@@ -235,10 +235,13 @@ def check_logits_shape(answer: Any, count: int) -> Any:
     """Return a model's answer for `count` images, or raise ValueError unless it is logits."""
     shape, dtype = getattr(answer, "shape", None), getattr(answer, "dtype", None)
     if shape is None or dtype is None:
-        size = f" of {len(answer)}" if isinstance(answer, tuple | list | dict) else ""
-        index = repr(next(iter(answer), 0)) if isinstance(answer, dict) else "0"
-        way = f"lambda images: model(images)[{index}]" if size else "an array"
-        found = f"a {type(answer).__name__}{size}; return only the logits, for example {way}"
+        found = "None" if answer is None else f"a {type(answer).__name__}"
+        if isinstance(answer, tuple | list | dict):
+            index = next(iter(answer), 0) if isinstance(answer, dict) else 0
+            found += (
+                f" of {len(answer)}; return only the logits, for example "
+                f"lambda images: model(images)[{index!r}]"
+            )
     elif len(shape) == 2 and shape[0] == count and jnp.issubdtype(dtype, jnp.floating):
         return answer
     else:

@@ -14,7 +14,7 @@ from practical._jit import jit
 Baseline = str | float | tuple[float, ...] | ArrayLike
 
 _COLOURS = {"black": 0.0, "grey": 0.5, "white": 1.0}
-BASELINES = (*_COLOURS, "mean", "minimum", "blur", "rise_blur")
+BASELINES = (*_COLOURS, "mean", "imagenet_mean", "minimum", "blur", "rise_blur")
 _BLUR_SIGMA, _BLUR_RADIUS = 5.0, 5  # in pixels
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)  # the zero of RISE's normalised space
 
@@ -25,11 +25,12 @@ def baseline_images(
     """Return the images whose pixels stand for "nothing there", in pixel units.
 
     Args:
-        baseline: "black", "grey" or "white"; "mean", each image's own mean colour; "minimum",
-            its lowest value in any channel (what Quantus calls black); "blur", each image under an
-            11x11 Gaussian (sigma 5 pixels, edges repeated); "rise_blur", as RISE's code blurs it:
-            the same Gaussian folded back into its 11x11 pixels, which is nearly flat, and
-            ImageNet's mean colour (or middle grey, without three channels) beyond the edges; a
+        baseline: "black", "grey" or "white"; "mean", each image's own mean color; "imagenet_mean",
+            the mean color of ImageNet, or middle gray for images that do not have three channels;
+            "minimum", the image's lowest value in any channel (what Quantus calls black); "blur",
+            each image under an 11x11 Gaussian (sigma 5 pixels, edges repeated); "rise_blur", as
+            RISE's code blurs it: the same Gaussian folded back into its 11x11 pixels, which is
+            nearly flat, and "imagenet_mean" beyond the edges; a
             number in [0, 1]; or an array that broadcasts against `images`: a colour (C,), an image
             (H, W, C), or one for each (B, H, W, C).
         images: In [0, 1].
@@ -42,15 +43,19 @@ def baseline_images(
             return jnp.full_like(images, _COLOURS[baseline])
         if baseline == "mean":
             return jnp.broadcast_to(images.mean((1, 2), keepdims=True), images.shape)
+        if baseline == "imagenet_mean":
+            color = _IMAGENET_MEAN if images.shape[3] == 3 else (0.5,)
+            color = jnp.array(color)[None, None, None]
+            return jnp.broadcast_to(color, images.shape)
         if baseline == "minimum":
             return jnp.broadcast_to(images.min((1, 2, 3), keepdims=True), images.shape)
         if baseline == "blur":
             # Rounding may step over by one unit in the last place.
             return jnp.clip(_blur(images, _gaussian(_BLUR_RADIUS)), 0, 1)
         if baseline == "rise_blur":
-            colour = _IMAGENET_MEAN if images.shape[3] == 3 else 0.5
-            blurred = _blur(images - jnp.array(colour), _folded_gaussian(), mode="constant")
-            return jnp.clip(blurred + jnp.array(colour), 0, 1)
+            color = baseline_images("imagenet_mean", images)
+            blurred = _blur(images - color, _folded_gaussian(), mode="constant")
+            return jnp.clip(blurred + color, 0, 1)
         near = difflib.get_close_matches(baseline, BASELINES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(

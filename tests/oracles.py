@@ -78,9 +78,10 @@ class Small:
     dense: jax.Array  # (channels, classes)
 
     @classmethod
-    def random(cls, seed: int, *, symmetric: bool = False):
+    def random(cls, seed: int, *, symmetric: bool = False, channels: int = 3):
         rng = np.random.default_rng(seed)
-        kernel, shift, dense = (rng.normal(size=s) for s in ((3, 3, 3, 4), (4,), (4, 3)))
+        shapes = (3, 3, channels, 4), (4,), (4, 3)
+        kernel, shift, dense = (rng.normal(size=shape) for shape in shapes)
         if symmetric:
             kernel = kernel + kernel[:, ::-1]
         return cls(*(jnp.asarray(a, jnp.float32) for a in (kernel, shift, 10 * dense)))

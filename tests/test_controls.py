@@ -46,3 +46,5 @@ def test_edges_of_a_ramp_and_of_nothing(small):
     np.testing.assert_allclose(maps[0, 1:-1], 0.1, rtol=1e-5)  # pixel values a pixel
     flat = np.full((1, 8, 8, 3), 0.3, np.float32)
     assert not np.asarray(attribution.edges(small, flat, [0])).any()
+    tiny = attribution.edges(small, np.float32(1e-22) * ramp[None].astype(np.float32), [0])
+    np.testing.assert_allclose(np.float64(tiny), 1e-22 * maps, rtol=1e-5)

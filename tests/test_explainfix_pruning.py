@@ -177,6 +177,10 @@ def test_norms_are_filters_lengths(basic):
         kernel = np.asarray(basic.kernels()[name])
         assert kernel.shape[0] > 1
         np.testing.assert_allclose(values[1, 2], np.linalg.norm(kernel[:, :, 1, 2]), rtol=1e-6)
+    tiny = basic.replace_kernels({n: k * 1e-22 for n, k in basic.kernels().items()})
+    for name, values in filter_norms(tiny).items():
+        expected = 1e-22 * np.float64(filter_norms(basic)[name])
+        np.testing.assert_allclose(np.float64(values), expected, rtol=1e-5)
 
 
 def test_random_order_is_the_keys(basic):

@@ -225,8 +225,41 @@ def test_models_without_relu_and_with_one_out_of_reach(batch):
     def looping(x):
         return scale(jax.lax.fori_loop(0, 2, lambda _, y: jax.nn.relu(y), x))
 
-    with refuses("model must not hold its ReLUs inside of (scan|while)"):
-        attribution.guided_backprop(looping, images, targets)
+    def branching(x):
+        return scale(jax.lax.cond(x.mean() > 0.1, jax.nn.relu, lambda y: 2 * y, x))
+
+    def both(x):
+        return jax.lax.map(lambda y: jax.jit(branching)(y[None])[0], x)
+
+    for model, place in (looping, "scan"), (branching, "cond"), (both, "cond of scan"):
+        with refuses(f"must not hold its ReLUs inside of a loop or branch.*inside of {place};"):
+            attribution.guided_backprop(model, images, targets)
+
+
+W = np.random.default_rng(1).normal(size=(3, 3)).astype(np.float32)
+PARTS = {
+    "relu6": jax.nn.relu6,
+    "hard sigmoid": jax.nn.hard_sigmoid,
+    "hard swish": jax.nn.hard_swish,
+    "bounded by hand": lambda x: jnp.minimum(jax.nn.relu(x + 0.3), 1),
+    "bounded in the other order": lambda x: jnp.maximum(0, jnp.minimum(x + 0.3, 1)),
+    "PReLU": lambda x: jnp.maximum(x, 0) + 0.2 * jnp.minimum(x, 0),
+    "linen.PReLU": lambda x: linen.PReLU().apply({"params": {"negative_slope": 0.2}}, x),
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_the_maximum_inside_of_another_function_keeps_its_gradient(part, batch):
+    images, targets = batch
+
+    def network(relu):
+        return lambda x: scale(relu(part(x @ W - 0.5) @ W.T) @ W)
+
+    maps = attribution.guided_backprop(network(jax.nn.relu), images, targets)
+    expected = attribution.gradient(network(guided), images, targets)
+    np.testing.assert_allclose(maps, expected, rtol=1e-5, atol=1e-7)
+    with refuses("model must have ReLUs .*got one without"):
+        attribution.guided_backprop(lambda x: scale(part(x @ W)), images, targets)
 
 
 def test_guided_grad_cam_is_the_product(small, batch):

@@ -316,7 +316,7 @@ def test_predict_refuses_the_same(small):
     far[4, 0, 0, 0] = 7
     with refuses("from .* to 7, first in image 4$"):
         predict(small, far, chunk_size=3)
-    with refuses(r"model must return logits of shape \(3, classes\) for 3 images, got \(3,\)"):
+    with refuses(r"logits of shape \(3, classes\) for 3 images, got .* of shape \(3,\)"):
         predict(answering(lambda logits, _: logits[:, 0]), GOOD)
     bright = np.concatenate([np.zeros_like(GOOD), np.ones_like(GOOD)])
     features = np.asarray(Small.random(0).features(bright)).mean((1, 2, 3))

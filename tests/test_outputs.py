@@ -80,6 +80,31 @@ def test_probabilities_taken_for_logits_get_a_warning(name):
     SOFTMAXES[name](logits)  # any warning is an error in tests
 
 
+def test_logits_that_sum_to_one_by_chance_get_no_warning():
+    def near(images):  # as two logits may, one image in ten thousand
+        return jnp.tile(jnp.float32([[0.3, 0.70003]]), (len(images), 1))
+
+    def narrow(images):
+        return near(images).astype(jnp.bfloat16)
+
+    for model in near, narrow:  # any warning is an error in tests
+        metrics.deletion(model, IMAGES[:1], ZEROS[:1], MAPS[:1], steps=4)
+
+
+def test_scores_may_be_taken_inside_of_somebody_elses_program():
+    def scores(images, maps):
+        curve = metrics.deletion(head, images, ZEROS, maps, steps=4)
+        return curve.scores, attribution.rise(head, images, ZEROS, samples=8, cells=2)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*look like probabilities")
+        expected = scores(IMAGES, MAPS)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        jax.jit(scores)(IMAGES, MAPS), expected,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_narrow_logits_are_widened_before_anything_is_computed_of_them(dtype):
     def narrow(images):

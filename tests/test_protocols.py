@@ -9,7 +9,7 @@ import scipy.sparse.linalg
 from practical import metrics
 from practical.metrics import PROTOCOLS, Protocol, deletion, imputation, insertion
 from practical.metrics.protocols import find_protocol
-from tests.oracles import one_pixel, refuses
+from tests.oracles import Small, one_pixel, refuses
 
 
 def test_cutoffs():
@@ -78,18 +78,22 @@ def rise(model, image, target, heat, first, last):
     return (sum(scores) - scores[0] / 2 - scores[-1] / 2) / (len(scores) - 1)
 
 
-def test_the_rise_preset(small, batch):
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_the_rise_preset(batch, channels):
     from practical.baselines import baseline_images
 
     images, targets = batch
     maps = np.random.default_rng(0).normal(size=(5, 12, 10)).astype(np.float32)
-    colour = np.broadcast_to(np.float32([0.485, 0.456, 0.406]), images.shape)
+    images = np.concatenate([images, images], 3)[..., :channels]
+    small = Small.random(0, channels=channels)
+    mean = [0.485, 0.456, 0.406] if channels == 3 else [0.5] * channels
+    color = np.broadcast_to(np.float32(mean), images.shape)
     blurred = np.asarray(baseline_images("rise_blur", np.asarray(images)))
     gone = deletion(small, images, targets, maps, protocol="rise").auc
     back = insertion(small, images, targets, maps, protocol="rise").auc
     for i in range(5):
         given = (small, images[i], targets[i], maps[i])
-        np.testing.assert_allclose(gone[i], rise(*given, images[i], colour[i]), rtol=1e-4)
+        np.testing.assert_allclose(gone[i], rise(*given, images[i], color[i]), rtol=1e-4)
         np.testing.assert_allclose(back[i], rise(*given, blurred[i], images[i]), rtol=1e-4)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from practical import attribution
-from practical.attribution.relevance import layerwise_relevance
+from practical.attribution.relevance import _Rules, layerwise_relevance
 from practical.data import load_dataset
 from practical.models import load_model
 from practical.models.folded import fold
@@ -454,3 +454,10 @@ def test_a_logit_that_is_not_finite_is_seen_though_every_neuron_is_off():
     image = np.full((1, 1, 1, 3), 0.5, np.float32)
     with refuses("layerwise_relevance's answer .* must be finite, got NaN .* for image 0"):
         layerwise_relevance(model, image, [0], bias="absorb")
+
+
+def test_the_stabilizer_of_small_outputs_is_not_zero():
+    outputs = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 4)), jnp.float32)
+    rules = _Rules(None, jnp.float32(0.1), True)
+    tiny = np.float64(rules.stabiliser(np.float32(1e-22) * outputs))
+    np.testing.assert_allclose(tiny, 1e-22 * np.float64(rules.stabiliser(outputs)), rtol=1e-5)

@@ -24,7 +24,7 @@ from practical.baselines import Baseline, baseline_images
 
 _REDUCTIONS = {
     "sum": lambda a: a.sum(-1),
-    "l2": lambda a: _norm(a),
+    "l2": lambda a: norm(a, -1)[..., 0],
     "max_abs": lambda a: jnp.abs(a).max(-1),
 }
 
@@ -141,11 +141,11 @@ def gradient_x_input(
     return gradient(model, images, targets, chunk_size=chunk_size) * way
 
 
-def _norm(attribution: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
-    """Return the Euclidean norm over the channels; squares of 1e-22 would be 0 in float32."""
-    largest = jnp.abs(attribution).max(-1, keepdims=True)
-    scaled = attribution / jnp.where(largest > 0, largest, 1)
-    return largest[..., 0] * jnp.sqrt((scaled * scaled).sum(-1))
+def norm(values: Float[Array, "..."], axes: int | tuple[int, ...]) -> Float[Array, "..."]:
+    """Return the Euclidean norm over `axes`, which stay; squares of 1e-22 would be 0 in float32."""
+    largest = jnp.abs(values).max(axes, keepdims=True)
+    scaled = values / jnp.where(largest > 0, largest, 1)
+    return largest * jnp.sqrt((scaled * scaled).sum(axes, keepdims=True))
 
 
 def _check_reduce(reduce: str) -> None:

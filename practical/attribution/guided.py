@@ -30,9 +30,11 @@ def guided_backprop(
     """Return the gradient of the target logit through ReLUs that pass only positive gradients.
 
     The model stays as it is. It is traced, and each ReLU in it (`jax.nn.relu`, `flax.linen.relu`,
-    `jnp.maximum(x, 0)`) gets a backward rule of its own, however often one is used; a maximum
-    whose root is all that is taken, as the variance in a norm, is none. Beware: much of the map is
-    the image's edges, whatever the network has learned (Adebayo et al., 2018).
+    `jnp.maximum(x, 0)`) gets a backward rule of its own, however often one is used. A maximum that
+    is part of another function does not count and keeps its gradient: `max(x, 0)` with an upper
+    bound (ReLU6, a hard sigmoid or swish), beside `min(x, 0)` (a PReLU), or used only under a
+    square root (the variance in a norm). Beware: much of the map is the image's edges, whatever
+    the network has learned (Adebayo et al., 2018).
 
     Args:
         model: Images in [0, 1] to logits, with ReLUs.
@@ -128,22 +130,53 @@ def with_relu(function: Callable, relu: Callable[[Array], Array]) -> Callable[[A
         if not _holds_relu(traced.jaxpr, asked):
             raise ValueError(
                 "model must have ReLUs for guided backpropagation (jax.nn.relu, or "
-                "jnp.maximum(x, 0)), got one without; gradient works on any model"
+                "jnp.maximum(x, 0); ReLU6 and hard sigmoids do not count), got one without; "
+                "gradient works on any model"
             )
         return _evaluate(traced.jaxpr, traced.consts, [x], relu, asked)[0]
 
     return exchanged
 
 
+def _relus(jaxpr: Jaxpr, exposed: set[Any]) -> set[Any]:
+    """Return the outputs of a program's ReLUs, without those in the programs that it calls."""
+    users: dict[Any, list[JaxprEqn | None]] = {
+        v: [None] for v in jaxpr.outvars if not isinstance(v, Literal)
+    }
+    for equation in jaxpr.eqns:
+        for v in _variables(equation):
+            users.setdefault(v, []).append(equation)
+    bounded = {equation.outvars[0] for equation in jaxpr.eqns if _is_bound(equation, "min")}
+
+    def is_part(equation: JaxprEqn) -> bool:
+        """Return whether max(x, 0) is a part of a clip, or of a PReLU."""
+        (x,), (output,) = _variables(equation), equation.outvars
+        clipped = x in bounded or all(u and _is_bound(u, "min") for u in users.get(output, [None]))
+        return clipped or any(u and _is_bound(u, "min", zero=True) for u in users[x])
+
+    return {
+        equation.outvars[0] for equation in jaxpr.eqns
+        if _variables(equation) and _is_relu(equation, exposed) and not is_part(equation)
+    }  # fmt: skip
+
+
 def _is_relu(equation: JaxprEqn, exposed: set[Any]) -> bool:
-    name = equation.primitive.name
-    if name == "max":  # jnp.maximum(x, 0)
-        if exposed.isdisjoint(equation.outvars):  # max(variance, 0), as in Flax's LayerNorm
-            return False
-        constants = [v.val for v in equation.invars if isinstance(v, Literal)]
-        return any(jnp.ndim(value) == 0 and value == 0 for value in constants)
+    if _is_bound(equation, "max", zero=True):  # jnp.maximum(x, 0)
+        return not exposed.isdisjoint(equation.outvars)  # or max(variance, 0), as in a LayerNorm
+    return _is_named_relu(equation)
+
+
+def _is_named_relu(equation: JaxprEqn) -> bool:
     # jax.nn.relu has a derivative rule of its own, and its name.
-    return name == "custom_jvp_call" and _name_of(equation) == "relu"
+    return equation.primitive.name == "custom_jvp_call" and _name_of(equation) == "relu"
+
+
+def _is_bound(equation: JaxprEqn, primitive: str, *, zero: bool = False) -> bool:
+    """Return whether an equation is the maximum or minimum of a variable and a number (or 0)."""
+    if equation.primitive.name != primitive:
+        return False
+    numbers = [v.val for v in equation.invars if isinstance(v, Literal) and jnp.ndim(v.val) == 0]
+    return len(numbers) == 1 and (not zero or bool(numbers[0] == 0))
 
 
 def _name_of(equation: JaxprEqn) -> str:
@@ -153,16 +186,29 @@ def _name_of(equation: JaxprEqn) -> str:
 
 def _holds_relu(jaxpr: Jaxpr, asked: Sequence[bool]) -> bool:
     exposed = _exposed(jaxpr, asked)
-    return any(
-        _is_relu(equation, exposed) or _holds_relu_inside(equation, exposed)
-        for equation in jaxpr.eqns
+    return bool(_relus(jaxpr, exposed)) or any(
+        _holds_relu_inside(equation, exposed) for equation in jaxpr.eqns
     )
 
 
 def _holds_relu_inside(equation: JaxprEqn, exposed: set[Any]) -> bool:
-    return any(
+    return not _is_named_relu(equation) and any(
         _holds_relu(inner, _asked(equation, exposed, inner)) for inner in programs_in(equation)
     )
+
+
+def _where(equation: JaxprEqn, exposed: set[Any]) -> str:
+    """Return which loops and branches lead to the first ReLU inside of an equation."""
+    name = equation.primitive.name
+    own = [] if name in _CALLS or name in _RULES else [name]
+    for inner in programs_in(equation):
+        within = _exposed(inner, _asked(equation, exposed, inner))
+        deeper = [part for part in inner.eqns if _holds_relu_inside(part, within)]
+        if _relus(inner, within):
+            return "".join(own)
+        if deeper:
+            return " of ".join(filter(None, [_where(deeper[0], within), *own]))
+    return "".join(own)
 
 
 # Primitives that call one program once, with its inputs as their own: it can be written out.
@@ -249,6 +295,7 @@ def _evaluate(
     jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any], relu, asked: Sequence[bool]
 ) -> list[Any]:
     exposed = _exposed(jaxpr, asked)
+    relus = _relus(jaxpr, exposed)
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, inputs, strict=True))
 
@@ -257,7 +304,7 @@ def _evaluate(
 
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if _is_relu(equation, exposed):
+        if not relus.isdisjoint(equation.outvars):
             answers = [relu(read(_variables(equation)[0]))]
         elif not _holds_relu_inside(equation, exposed):
             answers = _apply(jaxpr, equation)(*(read(atom) for atom in _variables(equation)))
@@ -267,8 +314,9 @@ def _evaluate(
             answers = _evaluate(inner, held, given, relu, _asked(equation, exposed, inner))
         else:
             raise ValueError(
-                f"model must not hold its ReLUs inside of {name} for guided backpropagation: they "
-                "cannot be exchanged there; write the loop or branch out in Python"
+                "model must not hold its ReLUs inside of a loop or branch for guided "
+                f"backpropagation, got one inside of {_where(equation, exposed)}; write the loop "
+                "or branch out in Python"
             )
         values.update(zip(equation.outvars, answers, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

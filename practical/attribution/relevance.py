@@ -1,5 +1,6 @@
 """Layer-wise relevance propagation: the target logit, handed back from layer to layer."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from practical._inputs import (
     check_inputs,
 )
 from practical._jit import jit
+from practical.attribution.gradients import norm
 from practical.models.classifier import Classifier
 from practical.models.folded import POOL, Block, Convolution, Folded, Window, fold
 from practical.models.pooling import max_pool
@@ -126,7 +128,7 @@ class _Rules(NamedTuple):
     def stabiliser(self, outputs: Array) -> Array:
         """Return what is added to `outputs` before dividing: of their sign, so they only grow."""
         axes = tuple(range(1, outputs.ndim))
-        scale = jnp.sqrt((outputs * outputs).mean(axes, keepdims=True))
+        scale = norm(outputs, axes) / math.sqrt(outputs[0].size)
         return self.epsilon * scale * jnp.where(outputs < 0, -1.0, 1.0)
 
 

@@ -96,7 +96,9 @@ def filter_norms(model: Any) -> dict[str, Float[Array, "i o"]]:
         ValueError: If the model has no convolution larger than 1x1, or a kernel is not finite.
     """
     kernels = spatial_kernels(model)
-    return {n: jnp.asarray(np.sqrt((np.asarray(k) ** 2).sum((0, 1)))) for n, k in kernels.items()}
+    # In float64, where squares of 1e-22 are not 0.
+    squares = {name: np.asarray(kernel, np.float64) ** 2 for name, kernel in kernels.items()}
+    return {n: jnp.asarray(np.sqrt(s.sum((0, 1))), jnp.float32) for n, s in squares.items()}
 
 
 def zero_filters(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from practical._arguments import as_model, is_traced
 from practical._inputs import Inputs, check_count
+from practical._outputs import wide_logits
 
 Kernels = dict[str, Float[Array, "_ _ _ _"]]  # HWIO; each layer has a shape of its own
 
@@ -55,7 +56,7 @@ def kernel_slopes(
     kernels = spatial_kernels(model)
 
     def logits(kernels):
-        answers = as_model(model).replace_kernels(kernels)(images)
+        answers = wide_logits(as_model(model).replace_kernels(kernels), images)
         return answers[jnp.arange(len(images)), targets].sum()
 
     return kernels, jax.grad(logits)(kernels)

@@ -86,10 +86,9 @@ class Protocol:
 PROTOCOLS: dict[str, Protocol] = {
     "practical": Protocol(),
     # github.com/eclique/RISE, evaluation.py with the step of its notebook. A network's zero in
-    # normalised space is the mean colour of its training data, here ImageNet's.
-    "rise": Protocol(
-        step="row", deletion=(0.485, 0.456, 0.406), insertion="rise_blur", area="equal"
-    ),
+    # normalised space is the mean color of its training data, here ImageNet's; images without
+    # three channels get middle gray.
+    "rise": Protocol(step="row", deletion="imagenet_mean", insertion="rise_blur", area="equal"),
     # Xplique's Deletion and Insertion: ten steps, black for both, the raw output.
     "xplique": Protocol(
         steps=10, deletion="black", insertion="black", output="logit", area="equal"
