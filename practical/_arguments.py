@@ -22,7 +22,6 @@ from practical._compiled import cleared_with_programs, drop_programs
 # after every training step would fill the memory with the programs of its old weights.
 _MOST_CAPTURED = 2 * 2**30
 
-_LEAF = jax.tree.structure(0)
 _states: list["_State"] = []  # all that there may be programs of
 cleared_with_programs(_states.clear)
 
@@ -49,16 +48,14 @@ def as_argument(model: Callable, images: jax.Array | np.ndarray | jax.ShapeDtype
     """
     check_callable(model)
     model = without_self(model)
-    leaves, structure = jax.tree.flatten(model)
-    if jax.tree_util.all_leaves([model]):
-        return _Argument((), (), structure, _state(model, model, images))
-    arrays = [leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves]
+    unknown = jax.tree_util.all_leaves([model])  # not a pytree
+    leaves, structure = jax.tree.flatten(jax.tree_util.Partial(model) if unknown else model)
+    arrays = tuple(leaf if isinstance(leaf, jax.Array | np.ndarray) else None for leaf in leaves)
     others = tuple(None if isinstance(leaf, jax.Array | np.ndarray) else leaf for leaf in leaves)
-    compiled_in = any(map(_may_change, others)) or any(
-        getattr(function, "__closure__", None) for function in _functions(structure)
-    )
-    state = _state(model, (others, structure), images) if compiled_in else None
-    return _Argument(tuple(arrays), others, structure, state)
+    argument = _Argument(arrays, others, structure, None)
+    if unknown or any(map(_may_change, others)) or any(map(_has_closure, _functions(structure))):
+        return dataclasses.replace(argument, state=_state(argument, images))
+    return argument
 
 
 def check_callable(model: Any) -> None:
@@ -95,14 +92,13 @@ def is_traced(tree) -> bool:
 class _State:
     """What a model computed when it was traced; two states are equal only if they are one."""
 
-    model: Callable
-    key: Any  # equal for two models of the same functions
+    functions: Any  # equal for two models of the same functions
     program: str
     captured: list[Any]  # arrays
 
     def same(self, other: "_State") -> bool:
         return (
-            self.key == other.key
+            self.functions == other.functions
             and self.program == other.program
             and len(self.captured) == len(other.captured)
             and all(map(_same, self.captured, other.captured))
@@ -120,38 +116,38 @@ class _Argument:
 
     arrays: tuple[Any, ...]  # None where a leaf is not an array, as in equinox's modules
     others: tuple[Any, ...]  # None where it is one; hashable
-    structure: Any
+    structure: Any  # a PyTreeDef
     state: _State | None  # of what is compiled in, if that may change
 
     def __call__(self, images):
         return self.model()(images)
 
     def model(self) -> Any:
-        if self.structure == _LEAF:  # not a pytree
-            assert self.state is not None
-            return self.state.model
         leaves = [
             other if array is None else array
             for array, other in zip(self.arrays, self.others, strict=True)
         ]
-        return jax.tree.unflatten(self.structure, leaves)
+        model = jax.tree.unflatten(self.structure, leaves)
+        alone = isinstance(model, jax.tree_util.Partial) and not (model.args or model.keywords)
+        return model.func if alone else model
 
 
-def _state(model: Callable, key: Any, images: Any) -> _State:
-    """Trace `model`, and return the state of an earlier call if nothing has changed since."""
+def _state(argument: _Argument, images: Any) -> _State:
+    """Trace a model, and return the state of an earlier call if nothing has changed since."""
+    functions = argument.others, argument.structure
     try:
         # A new function each time, because JAX keeps the traces of those that it knows.
-        traced = jax.make_jaxpr(lambda images: model(images))(
-            jax.ShapeDtypeStruct(images.shape, images.dtype)
+        traced = jax.make_jaxpr(lambda argument, images: argument(images))(
+            argument, jax.ShapeDtypeStruct(images.shape, images.dtype)
         )
     except Exception:  # the caller calls the model as well, and reports what is wrong with it
-        return _State(model, key, "", [])
+        return _State(functions, "", [])
     program = re.sub("0x[0-9a-f]+", "", str(traced.jaxpr))  # addresses differ in each trace
     if is_traced(traced.consts):  # inside somebody's own program, which is compiled once
-        return _State(model, key, program, [])
+        return _State(functions, program, [])
     # A NumPy array may be written to.
     captured = [np.copy(c) if isinstance(c, np.ndarray) else c for c in traced.consts]
-    state = _State(model, key, program, captured)
+    state = _State(functions, program, captured)
     for known in _states:
         if known.same(state):
             return known
@@ -170,6 +166,10 @@ def _same(first: Any, second: Any) -> bool:
 def _may_change(leaf: Any) -> bool:
     """Return whether a leaf is a function that may compute something else in the next call."""
     return callable(leaf) and (getattr(leaf, "__module__", None) or "").split(".")[0] != "jax"
+
+
+def _has_closure(function: Any) -> bool:
+    return inspect.isfunction(function) and bool(function.__closure__)
 
 
 def _functions(structure: Any) -> Iterator[Any]:
