@@ -35,9 +35,10 @@ def as_argument(model: Callable, images: jax.Array | np.ndarray | jax.ShapeDtype
     another kind, an activation function) is compiled in. It is traced in each call, and compiled
     again if it computes something else than before, because what it captured has changed.
 
-    Not traced are the function of a `Partial` that has no closure, and JAX's own functions. A NumPy
-    array of float64 that is written to in place goes unnoticed: JAX keeps the array that it made of
-    it at first.
+    Not traced are the function of a `Partial` that has no closure, JAX's own functions, and the
+    static data of a pytree (equinox's static fields), which JAX takes as constant. A NumPy array of
+    float64 that is written to in place goes unnoticed: JAX keeps the array that it made of it at
+    first.
 
     Args:
         model: The callable.

@@ -131,6 +131,16 @@ def test_the_scale_of_a_map_counts_where_it_says_so(batch):
     np.testing.assert_allclose(found, nothing, rtol=1e-6)
 
 
+@pytest.mark.parametrize("factor", [1e-310, 1e-200, 1e-42, 1e38, 1e200])
+def test_maps_of_any_magnitude_give_the_same_answer(small, batch, factor):
+    images, targets = batch
+    maps = np.random.default_rng(0).normal(size=(5, 12, 10))
+    for metric in (metrics.infidelity, metrics.sensitivity_n):
+        scaled = metric(small, images, targets, maps * factor, samples=9)
+        expected = metric(small, images, targets, maps, samples=9)
+        np.testing.assert_allclose(scaled, expected, rtol=1e-4)
+
+
 def test_maps_that_say_nothing_have_a_defined_answer(small, batch):
     images, targets = batch
     flat = np.ones((5, 12, 10), np.float32)

@@ -184,13 +184,13 @@ def test_the_observed_signs_are_counted_among_the_random_ones():
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 10))
 def test_rounding_breaks_no_ties(seed, count):
-    # Tenths are no float32 numbers; tens are. The p-value is that of the whole numbers.
+    # Tenths are rounded in every float dtype. The p-value is that of the whole numbers.
     whole = np.random.default_rng(seed).integers(0, 10, (2, count))
     differences = np.abs(
         np.array(list(itertools.product([-1, 1], repeat=count))) @ (whole[0] - whole[1])
     )
     expected = np.mean(differences >= differences[-1])  # the last signs are all 1
-    for dtype in (np.float32, np.float64):
+    for dtype in (np.float16, np.float32, np.float64):
         first, second = (whole / 10 + 0.3).astype(dtype)
         np.testing.assert_allclose(permutation_test(first, second).p_value, expected, rtol=1e-6)
 
@@ -371,6 +371,12 @@ def test_one_order_and_its_opposite():
     np.testing.assert_array_equal(rank_agreement(first, -first), [-1, -1, -1])
     close = np.tile(1 + 1e-9 * np.arange(4), (10, 1))  # doubles: no ties
     np.testing.assert_array_equal(rank_agreement(close, close * 0 + np.arange(4)), [1, 1, 1])
+
+
+def test_a_method_of_huge_values_leaves_the_order_of_the_others():
+    first = np.tile([1e15, 0.1, 0.2, 0.3], (10, 1))
+    second = np.tile([4.0, 3, 2, 1], (10, 1))
+    np.testing.assert_array_equal(rank_agreement(first, second).tau, 0)  # 3 pairs agree, 3 do not
 
 
 def test_images_are_drawn_together():

@@ -76,6 +76,7 @@ def infidelity(
         "infidelity", inputs, heatmaps, "square", side, samples, baseline, output, key, chunk_size
     )
     if scale:
+        predicted = _normalized(predicted)
         total = (predicted**2).sum(1)
         best = (predicted * actual).sum(1) / np.where(total > 0, total, 1)
         predicted = best[:, None] * predicted
@@ -135,8 +136,15 @@ def sensitivity_n(
         "sensitivity_n", inputs, heatmaps, "pixels", size, samples, baseline, output, key,
         chunk_size,
     )  # fmt: skip
-    correlations = [_correlation(*rows) for rows in zip(predicted, actual, strict=True)]
+    rows = zip(_normalized(predicted), _normalized(actual), strict=True)
+    correlations = [_correlation(*pair) for pair in rows]
     return jnp.asarray(correlations, jnp.float32)
+
+
+def _normalized(rows: np.ndarray) -> np.ndarray:
+    """Return each row divided by its largest magnitude, so that no square underflows."""
+    largest = abs(rows).max(-1, keepdims=True)
+    return rows / np.where(largest > 0, largest, 1)
 
 
 def _correlation(predicted: np.ndarray, actual: np.ndarray) -> float:
@@ -149,20 +157,24 @@ def _predictions(
     metric, inputs, heatmaps, kind, size, samples, baseline, output, key, chunk_size
 ):  # fmt: skip
     """Return what each image's heatmap predicts for each random set, and what happens."""
-    check_maps(heatmaps, inputs.images)
+    check_maps(heatmaps, inputs.images, any_scale=True)
     maps = np.asarray(heatmaps, np.float64)
     # Sums of float32 would lose small values beside a constant that all pixels share.
     level = maps.mean((1, 2), keepdims=True)
+    differences = maps - level
+    unit = abs(differences).max((1, 2), keepdims=True)  # float32 has neither 1e-42 nor 1e39
+    unit = np.where(unit > 0, unit, 1)
     predicted, left, removed = _effects(
         *inputs, baseline_images(baseline, inputs.images),
-        jnp.asarray(maps - level, jnp.float32),
+        jnp.asarray(differences / unit, jnp.float32),
         image_keys(key, len(inputs.images)),
         kind=kind, size=size, samples=check_count("samples", samples),
         output=check_output(output, inputs), chunk_size=check_chunk_size(chunk_size),
     )  # fmt: skip
     check_logits(inputs, output, left)
     actual = np.asarray(check_answer(left, metric), np.float64)
-    predicted, removed = np.asarray(predicted, np.float64), np.asarray(removed, np.float64)
+    predicted = np.asarray(predicted, np.float64) * unit[..., 0]
+    removed = np.asarray(removed, np.float64)
     # With as many pixels in each set, the level only moves all sums, and a correlation not at all.
     return (predicted if kind == "pixels" else predicted + level[..., 0] * removed), actual
 

@@ -244,8 +244,10 @@ def _pair(
 
 
 def _precision(*values: ArrayLike) -> float:
-    doubles = all(np.asarray(value).dtype == np.float64 for value in values)
-    return float(np.finfo(np.float64 if doubles else np.float32).eps)
+    """Return the coarsest relative precision of the values' dtypes; integers are exact."""
+    dtypes = [np.asarray(value).dtype for value in values]
+    floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
+    return max((float(jnp.finfo(dtype).eps) for dtype in floats), default=0.0)
 
 
 def _float32(values: float | np.ndarray) -> Array:
@@ -277,7 +279,8 @@ def _order(
     totals = weights @ values
     gaps = totals[:, one] - totals[:, other]
     # Equal sums of the same numbers in another order differ by rounding.
-    slack = len(values) * np.finfo(np.float64).eps * (weights @ abs(values)).max(1, keepdims=True)
+    sizes = len(values) * np.finfo(np.float64).eps * (weights @ abs(values))
+    slack = np.maximum(sizes[:, one], sizes[:, other])
     return np.sign(gaps) * (abs(gaps) > slack)
 
 
