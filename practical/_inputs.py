@@ -208,7 +208,7 @@ def _check_targets(targets: Targets, count: int, classes: int) -> Int[Array, " b
     return jnp.asarray(targets, jnp.int32)
 
 
-call = jax.jit(lambda model, images: model(images))  # its traces are cached
+_call = jax.jit(lambda model, images: model(images))  # its traces are cached
 
 
 def logits_shape(model: Model, images: Array) -> jax.ShapeDtypeStruct:
@@ -219,7 +219,7 @@ def logits_shape(model: Model, images: Array) -> jax.ShapeDtypeStruct:
     """
     spec = jax.ShapeDtypeStruct(images.shape, images.dtype)
     try:
-        answer = call.eval_shape(model, spec)
+        answer = _call.eval_shape(model, spec)
     except Exception as error:
         hint = ""
         if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):

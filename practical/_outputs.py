@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from practical._inputs import Inputs, at_least_single, call, is_traced, logits_shape
+from practical._arguments import is_traced
+from practical._inputs import Inputs, at_least_single, logits_shape
+from practical._jit import jit
 
 OUTPUTS = ("probability", "logit")
 _EXAMINED = 8  # images whose answers are looked at, where they may be probabilities already
@@ -81,7 +83,13 @@ def check_logits(inputs: Inputs, output: str, scores: Float[Array, "..."]) -> No
         return
     classes = logits_shape(inputs.model, inputs.images).shape[1]
     if np.abs(np.asarray(scores)).max() <= math.e / (math.e + classes - 1) + 1e-6:
-        _warn_of_probabilities(np.asarray(call(inputs.model, inputs.images[:_EXAMINED])))
+        _warn_of_probabilities(np.asarray(_one_by_one(inputs.model, inputs.images[:_EXAMINED])))
+
+
+@jit
+def _one_by_one(model, images: Float[Array, "b h w c"]) -> Float[Array, "b classes"]:
+    """Return the logits, with one image in flight, which any `chunk_size` allows."""
+    return jax.lax.map(lambda image: model(image[None])[0], images)
 
 
 def _check_classes(shape: tuple[int, ...]) -> None:

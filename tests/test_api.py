@@ -200,7 +200,7 @@ ALLOWED = {
     "_inputs": {"_arguments", "_jit", "_sharding"},
     "_keys": set(),
     "_names": set(),
-    "_outputs": {"_inputs"},
+    "_outputs": {"_arguments", "_inputs", "_jit"},
     "baselines": BASE,
     "_download": {"_files"},
     "data": BASE | {"_download"},

@@ -179,7 +179,7 @@ def test_the_notebook_says_what_to_do_and_what_to_see(exercise):
 def test_the_notebook_asks_the_questions(question):
     text = SOURCES[question[0]]
     assert f"**Question {question} ({QUESTIONS[question].points} points).**" in text
-    answer = re.search(rf"<!-- answer {question} -->\n# ### BEGIN SOLUTION\n", text)
+    answer = re.search(rf"<!-- answer {question} -->\n#\n# ### BEGIN SOLUTION\n", text)
     assert answer
 
 

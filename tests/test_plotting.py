@@ -214,7 +214,7 @@ def texts(figure):
 
 def draw_explanation(names):
     return widgets.explanation_figure(
-        lambda x: x.mean((1, 2))[:, :2], np.full((12, 12, 3), 0.5, np.float32), 1, "gradient",
+        lambda x: 3 * x.mean((1, 2))[:, :2], np.full((12, 12, 3), 0.5, np.float32), 1, "gradient",
         class_names=names[:2],
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from practical._arguments import as_model
 from practical._chunks import fold_pairs
 from practical._inputs import (
     ChunkSize,
@@ -185,7 +186,7 @@ def _moments_core(model, images, targets, keys, noise, *, kind, method, samples,
 
     def explain(images, targets, keys):
         options = {"key": keys} if random else {}
-        return method(model, images, targets, chunk_size=chunk_size, **options)
+        return method(as_model(model), images, targets, chunk_size=chunk_size, **options)
 
     def draw(key, k):
         return jax.random.normal(jax.random.fold_in(key, k), images.shape[1:])
