@@ -13,7 +13,7 @@ from flax import linen, nnx
 
 from practical import _arguments, attribution, metrics, predict
 from practical.attribution import METHODS
-from practical.models import Split
+from practical.models import Split, check_rows, with_precision
 from tests.test_methods import FEW
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/any-model.md"
@@ -285,6 +285,74 @@ def test_programs_of_many_weights_are_dropped(monkeypatch):
         predict(weights, images)
         weights.train()
     assert len(_arguments._states) <= 4
+
+
+def nnx_training(norm=False, rate=0.0):
+    model = Nnx(3, rngs=nnx.Rngs(0))
+    model.norm.use_running_average = not norm
+    model.drop.rate = rate
+    return model
+
+
+def linen_training():
+    norm = linen.BatchNorm(use_running_average=False)
+    variables = norm.init(jax.random.key(0), jnp.zeros((2, 8, 8, 3)))
+    return lambda x: jnp.tanh(norm.apply(variables, x, mutable=["batch_stats"])[0]).mean((1, 2))
+
+
+def noisy(images):  # with other numbers in each trace
+    return images.mean((1, 2)) + np.random.default_rng().normal(size=3).astype(np.float32)
+
+
+def dropped(images):
+    return eqx.nn.Dropout(0.1)(images, key=jax.random.key(0)).mean((1, 2))
+
+
+TRAINING = {
+    "batch normalization of flax.nnx": lambda: nnx_training(norm=True),
+    "dropout of flax.nnx": lambda: nnx_training(rate=0.1),
+    "batch normalization of flax.linen": linen_training,
+    "dropout of equinox": lambda: dropped,
+    "the batch's mean": lambda: lambda x: (x - 0.2 * x.mean(0)).mean((1, 2)),
+    "the batch's mean, one logit": lambda: lambda x: (x - 0.2 * x.mean(0)).mean((1, 2))[:, :1],
+    "the batch's mean in bfloat16": lambda: with_precision(
+        lambda x: (x - 0.2 * x.mean(0)).mean((1, 2)), "bfloat16"
+    ),
+    "random numbers of NumPy": lambda: noisy,
+}
+
+
+@pytest.mark.parametrize("chunk_size", [1, 8])
+@pytest.mark.parametrize("model", TRAINING.values(), ids=TRAINING)
+def test_training_mode_is_found(model, chunk_size):
+    images = images_of("colour")
+    with pytest.raises(ValueError, match=r"depend only on the image.*model\.eval\(\).*inference_"):
+        check_rows(model(), images, chunk_size=chunk_size)
+    model = Nnx(3, rngs=nnx.Rngs(0))
+    mean = np.asarray(model.norm.mean[...])
+    with pytest.raises(ValueError, match="training mode"):
+        check_rows(model, images, chunk_size=chunk_size)
+    np.testing.assert_array_equal(model.norm.mean[...], mean)  # its statistics stay
+    model.eval()
+    check_rows(model, images, chunk_size=chunk_size)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7])
+@pytest.mark.parametrize("framework", MODELS)
+def test_models_whose_rows_are_independent(framework, chunk_size, compilations):
+    model = MODELS[framework](3)
+    images = np.random.default_rng(0).uniform(size=(9, 33, 47, 3)).astype(np.float32)
+    variants = [model, lambda x: model(x) + 1e4]
+    if framework != "a plain function":  # its weights stay in float32
+        variants.append(with_precision(model, "bfloat16"))
+    for variant in variants:
+        check_rows(variant, images, chunk_size=chunk_size)
+    if chunk_size > 1:
+        compilations()
+        predict(model, images, chunk_size=chunk_size)
+        assert compilations() == 0, "the check uses the program of `predict`"
+    for constant in (0.0, jnp.nan):  # `predict` reports NaN
+        check_rows(lambda x, c=constant: x.mean((1, 2)) * c, images, chunk_size=chunk_size)
 
 
 def test_the_page_runs():

@@ -67,6 +67,18 @@ def finished(dataset, model, tmp_path_factory):
         return run(dataset, model, out), out
 
 
+@pytest.mark.parametrize("chunk_size", [1, 32, "auto"])
+def test_models_in_training_mode_are_refused(dataset, model, tmp_path, chunk_size):
+    def training(images):  # as batch normalization does
+        return model(images - images.mean((0, 1, 2)) + 0.5)
+
+    given = {"methods": ["center"], "measures": ["label_randomization"], "chunk_size": chunk_size}
+    for name, pair in {"model": (training, model), "shuffled": (model, training)}.items():
+        with pytest.raises(ValueError, match=rf"^{name}: .* of one image .*model\.eval\(\)"):
+            run(dataset, pair[0], tmp_path / name, shuffled=pair[1], **given)
+        assert not list((tmp_path / name).rglob("*.csv"))
+
+
 def test_the_chunk_size_reaches_every_metric(dataset, monkeypatch):
     """A device that holds four images is not shown five by what measures, either."""
     images = np.asarray(dataset.images[:5])[:, ::8, ::8]

@@ -32,7 +32,7 @@ from practical.data.files import check_readable
 from practical.evaluation.choices import choose_measures, choose_methods, method_options
 from practical.evaluation.hosts import Job, Team
 from practical.evaluation.measures import MEASURES, Context
-from practical.models import predict
+from practical.models import check_rows, predict
 
 COLUMNS = ("image", "label", "target", "method", "metric", "value")
 _SHOWN = 8  # images whose maps are kept, as pictures for the report
@@ -135,6 +135,7 @@ def _folder(
     with study_folder(out, settings):
         if not files.names():
             check_readable(run.dataset.images, progress=progress)
+            run.check_models()
         for name in methods:
             first = _Part(name, "images", 0, 1, 1).file
             if first in files and not _is_array(out / "maps" / f"{name}.npy"):
@@ -195,6 +196,19 @@ class _Run:
     @functools.cached_property
     def mosaics(self) -> Dataset:
         return mosaics(self.dataset, count=self.repeated, seed=self.seed)
+
+    @property
+    def predicted_together(self) -> int:
+        return _PART if self.chunk_size == "auto" else min(self.chunk_size, _PART)
+
+    def check_models(self) -> None:
+        """Raise ValueError if a model is in training mode."""
+        for name, model in (("model", self.model), ("shuffled", self.shuffled)):
+            if model is not None:
+                try:
+                    check_rows(model, self.dataset.images, chunk_size=self.predicted_together)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
 
     @functools.cached_property
     def everywhere(self) -> tuple[Any, Any]:
@@ -340,8 +354,7 @@ class _Run:
         called = index.tobytes()
         if called not in self._predicted:
             try:
-                size = _PART if self.chunk_size == "auto" else min(self.chunk_size, _PART)
-                logits = predict(self.model, images, chunk_size=size)
+                logits = predict(self.model, images, chunk_size=self.predicted_together)
                 self._predicted[called] = predicted_classes(logits)
             except ValueError as error:
                 raise ValueError(f"in images {index[0]} to {index[-1]}: {error}") from error

@@ -9,7 +9,7 @@ from practical.models.classifier import (
 )
 from practical.models.loading import load_model
 from practical.models.precision import with_precision
-from practical.models.predict import predict
+from practical.models.predict import check_rows, predict
 from practical.models.size import Size, size
 from practical.models.split import Split
 
@@ -19,6 +19,7 @@ __all__ = [
     "Classifier",
     "Size",
     "Split",
+    "check_rows",
     "from_torchvision",
     "load_model",
     "new_resnet",
