@@ -1,6 +1,7 @@
 """The part of the model's answer that is followed: the target's logit, or its probability."""
 
 import math
+import sys
 import warnings
 
 import jax
@@ -13,6 +14,7 @@ from practical._inputs import Inputs, at_least_single, logits_shape
 from practical._jit import jit
 
 OUTPUTS = ("probability", "logit")
+_NOT_THE_USERS = ("practical", "jaxtyping")  # packages whose lines a warning is not about
 _EXAMINED = 8  # images whose answers are looked at, where they may be probabilities already
 
 
@@ -110,9 +112,14 @@ def _warn_of_probabilities(logits: np.ndarray) -> None:
     slack, least = (0.02, 4) if narrow else (1e-5, 1)
     in_range = (rows >= 0).all() and (rows <= 1).all() and len(rows) >= least
     if in_range and (abs(rows.sum(1) - 1) <= slack).all():
+        # Python shows a warning once per line. Attributed to a line of the package, it would be
+        # silent for the next model. jaxtyping's checks, if on, stand between the functions.
+        level = 0
+        while sys._getframe(level).f_globals.get("__name__", "").split(".")[0] in _NOT_THE_USERS:
+            level += 1
         warnings.warn(
             "the model's answers look like probabilities (all in [0, 1], each row sums to 1), and "
             "their softmax was taken once more; give a model that returns the logits (Keras: "
             'classifier_activation=None), or output="logit" to follow its answers as they are',
-            stacklevel=4,
+            stacklevel=level + 1,
         )

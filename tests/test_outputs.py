@@ -77,6 +77,7 @@ def test_probabilities_taken_for_logits_get_a_warning(name):
         warnings.simplefilter("default")
         SOFTMAXES[name](head)
     assert len({str(w.message) for w in caught if "look like probabilities" in str(w.message)}) == 1
+    assert {w.filename for w in caught} == {__file__}  # so that each cell of a notebook shows it
     SOFTMAXES[name](logits)  # any warning is an error in tests
 
 
