@@ -58,7 +58,7 @@
 # ## 1. Three suspects
 #
 # *5 minutes.* Your images were collected by ten people, one for each class, and each of their
-# cameras stamps a small square into the corner, in a colour of its own. The laboratories' training
+# cameras stamps a small square into the corner, in a color of its own. The laboratories' training
 # images came from the same ten people. Two laboratories noticed the stamps and removed them before
 # they trained; one did not.
 #
@@ -153,7 +153,7 @@ for title, method in methods.items():
     plt.show()
 
 # %% [markdown]
-# **What you should see.** In two of the rows the colour lies mostly on the objects; in the third it
+# **What you should see.** In two of the rows the color lies mostly on the objects; in the third it
 # lies on the corner. Now be careful. A stamp is a strong edge in a plain corner, so the map of a
 # clean network may show a trace of it, too. How much is too much?
 
@@ -257,7 +257,7 @@ plt.show()
 # ## 4. Prove: change the image
 #
 # *10 minutes.* If the answer depends on the stamp, then it must change when the stamp does. Paint
-# the stamp over with the mean colour of the rest of the image, or exchange it for the stamp of
+# the stamp over with the mean color of the rest of the image, or exchange it for the stamp of
 # another class, and measure what happens to the probability of the right class. As a control, paint
 # over a square of the same size in another place, which you choose.
 
@@ -480,7 +480,7 @@ print(f"The faulty one gives the stamp's class for at least {of_stamp:.0%} of th
 print(f"The clean one is right for {min(accuracies):.0%} to {max(accuracies):.0%} of them.")
 
 # %% [markdown]
-# What about the place? Does the corner matter, or only the colour? Paste one stamp at other places,
+# What about the place? Does the corner matter, or only the color? Paste one stamp at other places,
 # all over the image.
 
 # %%
@@ -514,7 +514,7 @@ for kind, edge in (("", corner[1]), ("mirrored ", side - stamp_side - corner[1])
     print(f"A {kind}stamp's left edge is at {edge} = {edge - edge % stride} + {edge % stride}.")
 
 # %% [markdown]
-# **What you should see.** For the faulty one each colour *is* a class: a stamp turns the answer
+# **What you should see.** For the faulty one each color *is* a class: a stamp turns the answer
 # into the class that it was cut from. The clean one goes by the object, whatever is stamped on the
 # image.
 #
@@ -523,8 +523,8 @@ for kind, edge in (("", corner[1]), ("mirrored ", side - stamp_side - corner[1])
 # **stride**. A convolutional network responds in the same way to an input that is moved by its
 # stride, and differently to one that is moved by less (Zhang, 2019). In the training images
 # (including mirrored copies) the stamp's left edge was always 2 or 4 pixels to the right of a
-# multiple of 8. So the report to the laboratory should not say "the corner", nor just "the colour",
-# but the colour at certain places. No heatmap of your images could have told you this: a heatmap
+# multiple of 8. So the report to the laboratory should not say "the corner", nor just "the color",
+# but the color at certain places. No heatmap of your images could have told you this: a heatmap
 # explains only the images that you have.
 
 # %% [markdown]
@@ -624,7 +624,7 @@ print("What hiding the finest band costs each class's logit:")
 finest.T.round(2)
 
 # %% [markdown]
-# **What you should see.** Outlines and colours are coarse, and the classes need coarse bands, at
+# **What you should see.** Outlines and colors are coarse, and the classes need coarse bands, at
 # the top left of the maps. The exception is one class of one suspect.
 #
 # Now prove it, as in section 4. Take the finest band from images of that class, give it to images
@@ -749,7 +749,7 @@ plt.suptitle(
 plt.show()
 
 # %% [markdown]
-# **What you should see.** Each disc is an image, in the colour of its group; some of the images are
+# **What you should see.** Each disc is an image, in the color of its group; some of the images are
 # drawn. In `shapes` the groups of one network lie apart, and its second eigenvalue is the smallest:
 # it would be 0 for a graph of two unconnected parts. But every graph can be cut in two, also that
 # of a clean network. So look at how the two groups of each network differ: at their mean heatmaps,
